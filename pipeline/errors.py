@@ -1,4 +1,4 @@
-"""Errors, named after what the caller should do. What is foreseeable is an outcome (`chains.outcomes`), not an error."""
+"""Errors, named after what the caller should do. What is foreseeable is an outcome of a chain, not an error."""
 
 from __future__ import annotations
 

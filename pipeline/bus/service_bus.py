@@ -1,0 +1,144 @@
+"""
+Service Bus by the ordinary client. The only place that sends.
+
+A sender is a connection of its own and takes half a second to open: one per entity and process, opened on first use,
+at most `max_senders`, the least recently used closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
+
+from pipeline.bus.messages import Outgoing
+from pipeline.chains.protocol import MICROS
+from pipeline.errors import BusUnavailable
+from pipeline.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
+
+log = logging.getLogger(__name__)
+
+SEND_SECONDS = 5.0
+"""One batch; DESIGN counts it into the time of a page."""
+
+
+class Bus(Protocol):
+    """Where messages go."""
+
+    async def send(self, entity: str, messages: Sequence[Outgoing]) -> None:
+        """Send all messages to one queue or topic; returns when the broker has them. Raises BusUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+class _Sender:
+    """One link; the client's senders must not be used by two tasks at once."""
+
+    def __init__(self, sender: ServiceBusSender) -> None:
+        self.sender = sender
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+class ServiceBus:
+    """Sends in batches over a bounded set of senders."""
+
+    def __init__(self, connect: Callable[[], ServiceBusClient], *, max_senders: int = 8) -> None:
+        self._connect = connect
+        self._client: ServiceBusClient | None = None
+        self._senders: OrderedDict[str, _Sender] = OrderedDict()
+        self._max_senders = max_senders
+
+    async def send(self, entity: str, messages: Sequence[Outgoing]) -> None:
+        """Send all messages to one entity, in as few batches as fit."""
+        if not messages:
+            return
+        held = self._sender(entity)
+        held.users += 1
+        try:
+            async with held.lock:
+                failpoint("bus.send.before")
+                try:
+                    await self._send(held.sender, [_message(message) for message in messages])
+                except (ServiceBusError, TimeoutError, OSError) as error:
+                    await self._forget(entity, held)
+                    raise BusUnavailable(f"sending to {entity}: {type(error).__name__}") from error
+                failpoint("bus.send.after")
+        finally:
+            held.users -= 1
+        await self._evict()
+
+    async def close(self) -> None:
+        """Close all senders and the client."""
+        for held in self._senders.values():
+            await held.sender.close()
+        self._senders.clear()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _send(self, sender: ServiceBusSender, messages: list[ServiceBusMessage]) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            if len(messages) == 1:
+                await sender.send_messages(messages[0])
+                return
+            batch = await sender.create_message_batch()
+            for message in messages:
+                try:
+                    batch.add_message(message)
+                except (ValueError, MessageSizeExceededError):  # the batch is full
+                    if len(batch):
+                        await sender.send_messages(batch)
+                    batch = await sender.create_message_batch()
+                    batch.add_message(message)
+            await sender.send_messages(batch)
+
+    def _sender(self, entity: str) -> _Sender:
+        held = self._senders.get(entity)
+        if held is None:
+            if self._client is None:
+                self._client = self._connect()
+            # A topic's sender is a queue's sender: the client only puts the name into the address.
+            held = self._senders[entity] = _Sender(self._client.get_queue_sender(entity))
+        self._senders.move_to_end(entity)
+        return held
+
+    async def _forget(self, entity: str, held: _Sender) -> None:
+        """Drop a sender that failed; the next send opens a fresh one."""
+        if self._senders.get(entity) is held:
+            del self._senders[entity]
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await held.sender.close()
+        except (ServiceBusError, TimeoutError, OSError) as error:
+            log.debug("closing the sender of %s failed: %s", entity, type(error).__name__)
+
+    async def _evict(self) -> None:
+        while len(self._senders) > self._max_senders:
+            idle = next((name for name, held in self._senders.items() if not held.users), None)
+            if idle is None:
+                return
+            await self._senders.pop(idle).sender.close()
+
+
+def _message(message: Outgoing) -> ServiceBusMessage:
+    due = datetime.fromtimestamp(message.due / MICROS, UTC) if message.due else None
+    return ServiceBusMessage(
+        message.body,
+        message_id=message.message_id,
+        application_properties=dict(message.properties),
+        scheduled_enqueue_time_utc=due,
+        content_type="application/json",
+    )

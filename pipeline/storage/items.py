@@ -1,0 +1,263 @@
+"""
+Item rows: which items of a page are new or changed, decided by SQL inside the page's transaction (rules 11, 12).
+
+What is new is what the insert returns. A hint (Redis) may only spare the insert of rows that are there anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from pipeline.chains.protocol import Key
+from pipeline.feeds.base import Raw
+from pipeline.storage.database import Conflict
+from pipeline.storage.dialect import LOCK_HINT, MSSQL, insert_new, json_columns, json_rows
+from pipeline.storage.tables import items
+
+TOMBSTONE = "deleted"
+"""The hash of a deleted item: equal to no content's."""
+
+
+class Candidate(NamedTuple):
+    """A good item of a page, before SQL has said whether it is new. `raw` is None for a deletion."""
+
+    id: str
+    time: int
+    hash: str
+    updated: int | None
+    raw: Raw | None
+    data: bytes
+    """The published `data` as JSON."""
+    raw_json: bytes
+    """`raw` as JSON, encoded once: it is published and, if need be, quarantined."""
+
+    @property
+    def deleted(self) -> bool:
+        return self.hash == TOMBSTONE
+
+
+class Accepted(NamedTuple):
+    """An item that is new or changed, with the revision that SQL gave it."""
+
+    item: Candidate
+    revision: int
+
+    @property
+    def is_new(self) -> bool:
+        return self.revision == 1
+
+
+class Writing(NamedTuple):
+    """What all rows that one transaction writes have in common. `epoch` marks sweeps and refreshes, else 0."""
+
+    observed: int
+    now: int
+    message_id: str
+    capture: str = "batch"
+    epoch: int = 0
+
+
+class Stored(NamedTuple):
+    """What the table holds of an item."""
+
+    revision: int
+    hash: str
+    updated: int | None
+    observed: int
+    deleted: bool
+
+
+_FIXED = ("user_id", "feed", "scope", "observed", "first_seen_at", "changed_at", "message_id", "capture", "revision")
+_PER_ROW = ("item_id", "item_time", "hash", "updated", "deleted", "swept")
+_CHANGED = ("item_id", "revision", "hash", "updated", "deleted", "item_time")
+
+
+def accept(
+    connection: Connection,
+    key: Key,
+    candidates: Sequence[Candidate],
+    writing: Writing,
+    *,
+    known: frozenset[str] = frozenset(),
+) -> tuple[list[Accepted], int]:
+    """
+    Insert what is new, update what changed, and give both in the page's order, with the count of keys that this
+    epoch had not seen (sweeps and refreshes), else the count of new items.
+
+    A change is accepted only if the content differs from the latest revision and was observed later: by
+    `updated_time` where the API has it, equal ones by `observed`. `known` are ids that a hint says are stored.
+    Raises Conflict if another transaction changed a row in between.
+    """
+    first = {item.id: item for item in reversed(candidates)}  # the first of two items with one id counts
+    owner = {"user_id": key.user_id, "feed": key.feed, "scope": key.scope}
+    unsure = [item for item in first.values() if item.id not in known and not item.deleted]
+    inserted = _insert(connection, owner, unsure, writing)
+    rest = [item for item in first.values() if item.id not in inserted]
+    stored = _read(connection, owner, [item.id for item in rest]) if rest else {}
+    missing = [item for item in rest if item.id not in stored and not item.deleted]
+    if missing:  # the hint was wrong: an older database was restored, or the cache belongs to another
+        inserted |= _insert(connection, owner, missing, writing)
+        rest = [item for item in rest if item.id in stored]
+    changed = [
+        (item, stored[item.id])
+        for item in rest
+        if item.id in stored and is_newer(item, stored[item.id], writing.observed)
+    ]
+    revised = _update(connection, owner, changed, writing) if changed else {}
+    fresh = len(inserted)
+    if writing.epoch and rest:
+        fresh += _mark_swept(connection, owner, [item.id for item in rest], writing.epoch)
+    accepted = [
+        Accepted(item, revised.get(item.id, 1)) for item in first.values() if item.id in inserted or item.id in revised
+    ]
+    accepted.reverse()
+    return accepted, fresh
+
+
+def is_newer(item: Candidate, stored: Stored, observed: int) -> bool:
+    """Tell whether an item replaces the stored revision (rule 12). Compared with the latest revision only."""
+    if item.hash == stored.hash and item.deleted == stored.deleted:
+        return False
+    if item.updated is not None and stored.updated is not None and item.updated != stored.updated and not item.deleted:
+        return item.updated > stored.updated
+    return observed > stored.observed
+
+
+def not_returned(
+    connection: Connection, key: Key, *, epoch: int, lo: int, hi: int, limit: int
+) -> list[tuple[str, int]]:
+    """Give (id, time) of live items in `[lo, hi)` that the epoch of a refresh did not return, by id (rule 16)."""
+    rows = connection.execute(
+        sa.select(items.c.item_id, items.c.item_time)
+        .where(
+            items.c.user_id == key.user_id,
+            items.c.feed == key.feed,
+            items.c.scope == key.scope,
+            items.c.deleted == 0,
+            items.c.swept != epoch,
+            items.c.item_time >= lo,
+            items.c.item_time < hi,
+        )
+        .order_by(items.c.item_id)
+        .limit(limit)
+    )
+    return [(row.item_id, row.item_time) for row in rows]
+
+
+def _insert(
+    connection: Connection,
+    owner: dict[str, str],
+    new: Sequence[Candidate],
+    writing: Writing,
+) -> set[str]:
+    if not new:
+        return set()
+    rows = [(item.id, item.time, item.hash, item.updated, 0, writing.epoch) for item in new]
+    parameters = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1, "rows": _json(rows)}
+    result = connection.execute(_insert_statement(connection.dialect.name), parameters)
+    return {row[0] for row in result}
+
+
+def _read(connection: Connection, owner: dict[str, str], wanted: list[str]) -> dict[str, Stored]:
+    parameters = {**owner, "rows": _json([[item_id] for item_id in wanted])}
+    result = connection.execute(_read_statement(connection.dialect.name), parameters)
+    return {row[0]: Stored(row[1], row[2], row[3], row[4], bool(row[5])) for row in result}
+
+
+def _update(
+    connection: Connection,
+    owner: dict[str, str],
+    changed: Sequence[tuple[Candidate, Stored]],
+    writing: Writing,
+) -> dict[str, int]:
+    rows = [
+        (
+            item.id,
+            old.revision,
+            item.hash,
+            old.updated if item.updated is None else item.updated,
+            int(item.deleted),
+            item.time,
+        )
+        for item, old in changed
+    ]
+    parameters = {**owner, **_common(writing), "rows": _json(rows)}
+    result = connection.execute(_update_statement(connection.dialect.name), parameters)
+    revised = {row[0]: row[1] for row in result}
+    if len(revised) != len(changed):
+        raise Conflict("another transaction revised an item of this page")
+    return revised
+
+
+def _mark_swept(connection: Connection, owner: dict[str, str], ids: list[str], epoch: int) -> int:
+    parameters: dict[str, Any] = {
+        **owner,
+        "epoch": epoch,
+        "rows": orjson.dumps([[item_id] for item_id in ids]).decode(),
+    }
+    return connection.execute(_swept_statement(connection.dialect.name), parameters).rowcount
+
+
+def _common(writing: Writing) -> dict[str, Any]:
+    return {
+        "observed": writing.observed,
+        "changed_at": writing.now,
+        "message_id": writing.message_id,
+        "capture": writing.capture,
+    }
+
+
+def _json(rows: list[Any]) -> str:
+    return orjson.dumps(rows).decode()
+
+
+@cache
+def _insert_statement(dialect: str) -> sa.TextClause:
+    key = ("user_id", "feed", "scope", "item_id")
+    return insert_new(dialect, items, _FIXED, _PER_ROW, key, ("item_id",))
+
+
+_OWNED = "d.user_id = :user_id AND d.feed = :feed AND d.scope = :scope"
+
+
+@cache
+def _read_statement(dialect: str) -> sa.TextClause:
+    hint = f" {LOCK_HINT}" if dialect == MSSQL else ""
+    rows = json_rows(dialect, json_columns(items, ("item_id",)))
+    return sa.text(
+        "SELECT d.item_id, d.revision, d.hash, d.updated, d.observed, d.deleted "  # noqa: S608 - our own names
+        f"FROM {rows} JOIN items AS d{hint} ON d.item_id = s.item_id AND {_OWNED}"
+    )
+
+
+@cache
+def _update_statement(dialect: str) -> sa.TextClause:
+    rows = json_rows(dialect, json_columns(items, _CHANGED))
+    copied = ("hash", "updated", "deleted", "item_time")
+    sets = [f"{name} = s.{name}" for name in copied]
+    sets += [f"{name} = :{name}" for name in ("observed", "changed_at", "message_id", "capture")]
+    match = f"{_OWNED} AND d.item_id = s.item_id AND d.revision = s.revision"
+    if dialect == MSSQL:
+        return sa.text(
+            f"UPDATE d SET revision = d.revision + 1, {', '.join(sets)} "  # noqa: S608 - our own names
+            f"OUTPUT inserted.item_id, inserted.revision FROM items AS d JOIN {rows} ON {match}"
+        )
+    return sa.text(
+        f"UPDATE items AS d SET revision = d.revision + 1, {', '.join(sets)} "  # noqa: S608 - our own names
+        f"FROM {rows} WHERE {match} RETURNING item_id, revision"
+    )
+
+
+@cache
+def _swept_statement(dialect: str) -> sa.TextClause:
+    rows = json_rows(dialect, json_columns(items, ("item_id",)))
+    match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :epoch"
+    if dialect == MSSQL:
+        return sa.text(f"UPDATE d SET swept = :epoch FROM items AS d JOIN {rows} ON {match}")  # noqa: S608 - our names
+    return sa.text(f"UPDATE items AS d SET swept = :epoch FROM {rows} WHERE {match}")  # noqa: S608 - our own names

@@ -1,0 +1,139 @@
+"""
+The one transaction per page: items, quarantine, outbox rows, child scopes, coverage and the chain's advance.
+
+Either all of it is true or none. No network call happens inside.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
+
+from pipeline.bus.messages import Outgoing, doorbell
+from pipeline.chains import coverage as intervals
+from pipeline.chains import ids, protocol
+from pipeline.chains.protocol import Chain, Change, PageFacts, Rules, State
+from pipeline.feeds.base import Feed
+from pipeline.storage import chains, children, items, outbox, quarantine
+from pipeline.storage.chains import Counters
+from pipeline.storage.children import Child
+from pipeline.storage.database import read_now
+from pipeline.storage.items import Accepted, Candidate, Writing
+from pipeline.storage.quarantine import Bad
+
+Encode = Callable[[Sequence[Accepted], str], list[Outgoing]]
+"""(accepted items, nonce) -> data messages. Runs inside the transaction: what cannot be sent is never committed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageWork:
+    """All that a page's transaction needs."""
+
+    chain: Chain
+    """As the look before the fetch read it."""
+    feed: Feed
+    rules: Rules
+    entity: str
+    """The queue on which this chain is rung."""
+    candidates: Sequence[Candidate]
+    bad: Sequence[Bad]
+    facts: PageFacts
+    observed: int
+    """The database's time of the look before the fetch."""
+    yielding: bool
+    encode: Encode
+    calls: int = 1
+    known: frozenset[str] = frozenset()
+    children: Sequence[Child] = ()
+    wants_children: Callable[[Accepted], bool] = lambda accepted: True
+    skew_seconds: int = 1
+
+
+class Committed(NamedTuple):
+    """What a page's transaction did."""
+
+    chain: Chain
+    held: list[outbox.Held]
+    new: int
+    changed: int
+    duplicate: int
+    quarantined: int
+
+
+def commit_page(connection: Connection, work: PageWork) -> Committed | None:
+    """Commit a page, or None (and nothing is written) if the chain is not what the look had seen."""
+    before, key = work.chain, work.chain.key
+    now = read_now(connection)
+    covered = chains.read_coverage(connection, key, lock=True)
+    nonce = secrets.token_hex(12)
+    marks_sweeps = key.lane in (protocol.Lane.REFRESH, protocol.Lane.SWEEP)
+    writing = Writing(work.observed, now, ids.data_message_id(nonce, 0), "batch", before.epoch if marks_sweeps else 0)
+    accepted, fresh = items.accept(connection, key, work.candidates, writing, known=work.known)
+    quarantined = sum(_quarantine(connection, work, bad, now) for bad in work.bad)
+    messages = work.encode(accepted, nonce) if accepted else []
+    change = protocol.advance(
+        before,
+        work.facts._replace(new_keys=fresh),
+        covered.spans,
+        work.rules,
+        now=now,
+        nonce=secrets.token_hex(12),
+        yielding=work.yielding,
+    )
+    spans = chains.claim(connection, key, covered.spans, *change.claim) if change.claim else covered.spans
+    new = sum(one.is_new for one in accepted)
+    counters = Counters(
+        pages=1,
+        calls=work.calls,
+        new=new,
+        changed=len(accepted) - new,
+        duplicate=len(work.candidates) - len(accepted),
+        quarantined=len(work.bad),
+    )
+    wanted = chains.advance(connection, before, change.chain, counters)
+    if wanted is None:
+        connection.rollback()
+        return None
+    change = _reopen_wanted(connection, work, change, wanted, spans, covered.history_start, now)
+    messages += rings(change, work.feed, work.entity)
+    held = outbox.put(connection, key, messages, now)
+    for child in work.children:
+        parents = [one for one in accepted if not one.item.deleted and work.wants_children(one)]
+        held += children.want(connection, key.user_id, child, parents, now, work.skew_seconds)
+    return Committed(change.chain, held, new, counters.changed, counters.duplicate, quarantined)
+
+
+def rings(change: Change, feed: Feed, entity: str) -> list[Outgoing]:
+    """Give the doorbell message of a change, if it rings."""
+    return [doorbell(change.chain, change.ring, feed, entity)] if change.ring else []
+
+
+def _reopen_wanted(
+    connection: Connection, work: PageWork, change: Change, wanted: int, spans: intervals.Spans, start: int, now: int
+) -> Change:
+    """Open a child's next chain in the transaction that ends this one, if anything below `wanted` is open (14)."""
+    ended = change.chain.state is State.DONE
+    if not (work.rules.child and ended and wanted) or intervals.proven(spans, start, wanted):
+        return change
+    chain = replace(change.chain, wanted=wanted)
+    opened = protocol.open_child(
+        chain, now=now, spans=spans, start=start, rules=work.rules, nonce=secrets.token_hex(12)
+    )
+    chains.store(connection, opened.chain, exists=True)
+    return opened._replace(claim=change.claim)
+
+
+def _quarantine(connection: Connection, work: PageWork, bad: Bad, now: int) -> bool:
+    return quarantine.put(
+        connection,
+        work.chain.key,
+        bad,
+        observed=work.observed,
+        now=now,
+        feed_version=work.feed.version,
+        correlation_id=work.chain.correlation_id,
+    )

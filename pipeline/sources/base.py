@@ -37,6 +37,22 @@ class Token(NamedTuple):
     version: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class BrokenItem:
+    """
+    Stands in a page's list for an item that is no usable JSON: a lone surrogate, NaN, a number beyond any double,
+    nesting without end, bytes that are not UTF-8. No item model accepts it, so it goes to quarantine, alone.
+    """
+
+    reason: str
+    text: str
+    """What stood there, cut to `BROKEN_TEXT_CHARACTERS`; plain ASCII, so that it can be stored anywhere."""
+
+
+BROKEN_TEXT_CHARACTERS = 65_536
+"""Enough to see what is wrong with an item, little enough for a quarantine row."""
+
+
 class Position(NamedTuple):
     """Time (whole seconds) and id of the last item committed, in the API's order."""
 
@@ -64,7 +80,8 @@ class PageRequest:
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """
-    One page in the API's order. `items` are whatever JSON values stood in the list, malformed ones included.
+    One page in the API's order. `items` are whatever JSON values stood in the list, malformed ones included; what
+    is no JSON value is a `BrokenItem`.
 
     `cursor` is None exactly when the API gave no `next`: only then is the listing at its end. An empty page with a
     cursor is ordinary.

@@ -197,6 +197,8 @@ class WorkerPool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A supervisor that was cancelled before its first turn left its worker to us.
+        await asyncio.gather(*(self._reap(worker) for worker in self._workers.values()))
         await self._readers_done()
 
     async def _readers_done(self) -> None:
@@ -244,7 +246,7 @@ class WorkerPool:
         finally:
             self._workers.pop(number, None)
             if worker is not None:
-                await self._reap(worker)
+                await asyncio.shield(self._reap(worker))
 
     async def _loaded(self, worker: _Worker) -> bool:
         try:

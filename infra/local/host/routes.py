@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from infra.local.host.functions import Function, HttpTrigger
 
-_PARAMETER = re.compile(r"\{(\*{0,2})(\w+)((?::[^{}()]+(?:\([^()]*\))?)*)(\?)?(?:=([^{}]*))?\}")
+_PARAMETER = re.compile(r"\{(\*{0,2})(\w+)((?::[^{}():?=]+(?:\([^()]*\))?)*)(\?)?(?:=([^{}]*))?\}")
 _CONSTRAINTS = {
     "int": r"-?\d+",
     "long": r"-?\d+",

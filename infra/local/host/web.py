@@ -77,7 +77,7 @@ class Web:
 
     async def start(self, address: str, port: int) -> None:
         """Listen; raises OSError when the port is taken."""
-        self._runner = web.ServerRunner(web.Server(self._answer, client_max_size=_LARGEST_BODY_BYTES))
+        self._runner = web.ServerRunner(web.Server(self._answer, request_factory=_request))
         await self._runner.setup()
         site = web.TCPSite(self._runner, address, port)
         await site.start()
@@ -157,6 +157,12 @@ class Web:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return web.Response(status=202)
+
+
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    """Make a request that may have a body as large as Azure takes."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_LARGEST_BODY_BYTES)
 
 
 async def _datum(request: web.BaseRequest, parameters: Mapping[str, str]) -> Plain:

@@ -156,7 +156,7 @@ class _Reader:
             TopicConfig(name, self._given(at, "topic", entity), self._subscriptions(at, entity))
             for at, name, entity in self._named(f"{path}.Topics", namespace.get("Topics"), {"Subscriptions"})
         ]
-        self._distinct(path, [*queues, *topics])
+        self._distinct(path, [queue.name for queue in queues] + [topic.name for topic in topics])
         return Config(queues=tuple(queues), topics=tuple(topics), relaxed=self.relaxed)
 
     def _subscriptions(self, path: str, topic: dict[str, Any]) -> tuple[SubscriptionConfig, ...]:
@@ -166,7 +166,7 @@ class _Reader:
         for place, name, entity in self._named(at, topic.get("Subscriptions"), {"Rules"}, least=least):
             self._rules(place, entity.get("Rules", []))
             subscriptions.append(SubscriptionConfig(name, self._given(place, "subscription", entity)))
-        self._distinct(at, subscriptions)
+        self._distinct(at, [subscription.name for subscription in subscriptions])
         return tuple(subscriptions)
 
     def _rules(self, path: str, rules: Any) -> None:
@@ -228,7 +228,7 @@ class _Reader:
         return {"max_delivery_count": value}
 
     def _targets(self, config: Config) -> None:
-        known = {entity.name.lower() for entity in (*config.queues, *config.topics)}
+        known = {entity.name.lower() for entity in config.queues} | {topic.name.lower() for topic in config.topics}
         for path, name, properties in _forwarding(config):
             for key, target in (
                 ("ForwardTo", properties.forward_to),
@@ -250,12 +250,12 @@ class _Reader:
             else:
                 self._problem(f"{place}.Name", name, "is not a valid entity name")
 
-    def _distinct(self, path: str, entities: list[Any]) -> None:
+    def _distinct(self, path: str, names: list[str]) -> None:
         seen: set[str] = set()
-        for entity in entities:
-            if entity.name.lower() in seen:
-                self._problem(path, entity.name, "the name is used twice (names do not differ by case)")
-            seen.add(entity.name.lower())
+        for name in names:
+            if name.lower() in seen:
+                self._problem(path, name, "the name is used twice (names do not differ by case)")
+            seen.add(name.lower())
 
     def _object(self, path: str, value: Any, known: set[str] | None) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -385,7 +385,7 @@ def _sender_annotations(annotations: Any) -> tuple[bytes, int, int]:
     if not isinstance(annotations, dict):
         raise DecodeError("message annotations must be a map")
     due = 0
-    parts = []
+    parts: list[bytes] = []
     for key, value in annotations.items():
         if key in _OURS:
             continue

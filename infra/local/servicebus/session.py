@@ -92,7 +92,7 @@ class Session:
             elif code == DETACH:
                 self._on_detach(fields)
             else:
-                raise AmqpError(NOT_ALLOWED, f"performative 0x{code:02x} inside a session")
+                self.connection.end_session(self, NOT_ALLOWED, f"performative 0x{code:02x} inside a session")
         except AmqpError as error:
             self.connection.end_session(self, error.condition, error.description)
 

@@ -1,4 +1,4 @@
-"""Tokens from the environment, for a single user: `GRAPH_TOKEN`, `REST_TOKEN`, … after the source's name."""
+"""Tokens from the environment, for a single user: `GRAPH_ACCESS_TOKEN`, `REST_ACCESS_TOKEN`, after the source's name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EnvironmentTokens:
 
 def variable(source: str) -> str:
     """The environment variable that holds a source's token."""
-    return f"{source.upper().replace('-', '_')}_TOKEN"
+    return f"{source.upper().replace('-', '_')}_ACCESS_TOKEN"
 
 
 def fingerprint(token: str) -> int:

@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
@@ -135,10 +135,11 @@ class ServiceBus:
 
 def _message(message: Outgoing) -> ServiceBusMessage:
     due = datetime.fromtimestamp(message.due / MICROS, UTC) if message.due else None
+    properties: dict[str | bytes, Any] = dict(message.properties.items())
     return ServiceBusMessage(
         message.body,
         message_id=message.message_id,
-        application_properties=dict(message.properties),
+        application_properties=properties,
         scheduled_enqueue_time_utc=due,
         content_type="application/json",
     )

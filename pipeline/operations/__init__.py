@@ -1,0 +1,1 @@
+"""Layer: operations. What keeps chains moving and tells people why one does not."""

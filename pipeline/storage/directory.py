@@ -42,7 +42,7 @@ def put_user(connection: Connection, user_id: str, *, priority: int = 0) -> bool
         )
         return True
     connection.execute(sa.update(users).where(users.c.user_id == user_id).values(state=ACTIVE, priority=priority))
-    return row.state != ACTIVE
+    return bool(row.state != ACTIVE)
 
 
 def disable_user(connection: Connection, user_id: str) -> bool:

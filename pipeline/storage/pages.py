@@ -69,19 +69,21 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
     before, key = work.chain, work.chain.key
     now = read_now(connection)
     covered = chains.read_coverage(connection, key, lock=True)
-    nonce = secrets.token_hex(12)
+    page_nonce = nonce()
     marks_sweeps = key.lane in (protocol.Lane.REFRESH, protocol.Lane.SWEEP)
-    writing = Writing(work.observed, now, ids.data_message_id(nonce, 0), "batch", before.epoch if marks_sweeps else 0)
+    writing = Writing(
+        work.observed, now, ids.data_message_id(page_nonce, 0), "batch", before.epoch if marks_sweeps else 0
+    )
     accepted, fresh = items.accept(connection, key, work.candidates, writing, known=work.known)
     quarantined = sum(_quarantine(connection, work, bad, now) for bad in work.bad)
-    messages = work.encode(accepted, nonce) if accepted else []
+    messages = work.encode(accepted, page_nonce) if accepted else []
     change = protocol.advance(
         before,
         work.facts._replace(new_keys=fresh),
         covered.spans,
         work.rules,
         now=now,
-        nonce=secrets.token_hex(12),
+        nonce=nonce(),
         yielding=work.yielding,
     )
     spans = chains.claim(connection, key, covered.spans, *change.claim) if change.claim else covered.spans
@@ -107,6 +109,29 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
     return Committed(change.chain, held, new, counters.changed, counters.duplicate, quarantined)
 
 
+def commit_items(
+    connection: Connection,
+    chain: Chain,
+    feed: Feed,
+    candidates: Sequence[Candidate],
+    bad: Sequence[Bad],
+    observed: int,
+    encode: Encode,
+) -> list[outbox.Held]:
+    """Commit items that were read one by one, outside any page; the chain itself does not move."""
+    now, page_nonce = read_now(connection), nonce()
+    writing = Writing(observed, now, ids.data_message_id(page_nonce, 0))
+    accepted, _ = items.accept(connection, chain.key, candidates, writing)
+    for one in bad:
+        quarantine.put(connection, chain.key, one, observed=observed, now=now, feed_version=feed.version)
+    return outbox.put(connection, chain.key, encode(accepted, page_nonce) if accepted else [], now)
+
+
+def nonce() -> str:
+    """Draw what makes an id unlike any other, before and after a restore."""
+    return secrets.token_hex(12)
+
+
 def rings(change: Change, feed: Feed, entity: str) -> list[Outgoing]:
     """Give the doorbell message of a change, if it rings."""
     return [doorbell(change.chain, change.ring, feed, entity)] if change.ring else []
@@ -120,9 +145,7 @@ def _reopen_wanted(
     if not (work.rules.child and ended and wanted) or intervals.proven(spans, start, wanted):
         return change
     chain = replace(change.chain, wanted=wanted)
-    opened = protocol.open_child(
-        chain, now=now, spans=spans, start=start, rules=work.rules, nonce=secrets.token_hex(12)
-    )
+    opened = protocol.open_child(chain, now=now, spans=spans, start=start, rules=work.rules, nonce=nonce())
     chains.store(connection, opened.chain, exists=True)
     return opened._replace(claim=change.claim)
 

@@ -117,15 +117,10 @@ def mark_dead(connection: Connection, user_id: str, source: str, version: int) -
 
 
 class SqlTokens:
-    """Implements `sources.base.Tokens` over the table."""
+    """Notes what the API says of tokens; reading one is part of a chain's look."""
 
-    def __init__(self, database: Database, keys: TokenKeys) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._keys = keys
-
-    def open(self, user_id: str, source: str, sealed: SealedToken) -> SecretStr:
-        """Decrypt a row."""
-        return self._keys.open(user_id, source, sealed.sealed)
 
     async def mark_dead(self, user_id: str, source: str, version: int) -> None:
         """Note that the API refused this version for good."""

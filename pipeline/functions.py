@@ -1,0 +1,108 @@
+"""
+Build every Azure Function from the feeds. Importing this opens nothing: `bootstrap` is imported at the first call.
+
+Each trigger has a maker of its own, for a decorator in a bare loop would bind the last feed to all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from pipeline.bus.messages import Received
+from pipeline.chains.protocol import MICROS
+from pipeline.feeds import load_feeds
+from pipeline.feeds.base import ChildOf, Feed
+from pipeline.settings import CONNECTION, Settings, load
+
+if TYPE_CHECKING:
+    from pipeline.bootstrap import Pipeline
+
+log = logging.getLogger(__name__)
+
+
+def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
+    """Give the blueprint with all functions of the enabled feeds; reads settings, opens nothing."""
+    settings = settings or load()
+    feeds = load_feeds(settings.feeds_package, enabled=settings.enabled_feeds, sources=settings.configured_sources)
+    blueprint = func.Blueprint()  # type: ignore[no-untyped-call]  # the library leaves it untyped
+    for feed in feeds.values():
+        if not isinstance(feed.scope, ChildOf):
+            _add_scheduler(blueprint, feed)
+        _add_miner(blueprint, feed)
+    _add_watchdog(blueprint)
+    _add_relay(blueprint)
+    return blueprint
+
+
+def _add_scheduler(blueprint: func.Blueprint, feed: Feed) -> None:
+    @blueprint.function_name(f"{_python_name(feed)}_scheduler")
+    @blueprint.timer_trigger(arg_name="timer", schedule=f"%{feed.schedule_setting}%", run_on_startup=False)
+    async def run(timer: func.TimerRequest) -> None:
+        pipeline = await _pipeline()
+        if timer.past_due:
+            log.warning("the tick of %s is past due", feed.name)
+        schedule = pipeline.settings.schedules.get(feed.schedule_setting, feed.schedule)
+        users = await pipeline.fan_out.scheduled(pipeline.plans[feed.name], schedule)
+        log.info("queued %d users for %s", users, feed.name)
+
+
+def _add_miner(blueprint: func.Blueprint, feed: Feed) -> None:
+    @blueprint.function_name(f"{_python_name(feed)}_miner")
+    @blueprint.service_bus_queue_trigger(
+        arg_name="message", queue_name=f"{feed.queue}-%ENVIRONMENT%", connection=CONNECTION
+    )
+    async def run(message: func.ServiceBusMessage) -> None:
+        pipeline = await _pipeline()
+        await pipeline.miner.handle(received(message, pipeline.settings.entity(feed.queue)))
+
+
+def _add_watchdog(blueprint: func.Blueprint) -> None:
+    @blueprint.function_name("watchdog")
+    @blueprint.timer_trigger(arg_name="timer", schedule="%WATCHDOG_SCHEDULE%", run_on_startup=False)
+    async def run(timer: func.TimerRequest) -> None:
+        await (await _pipeline()).watchdog.run()
+
+
+def _add_relay(blueprint: func.Blueprint) -> None:
+    @blueprint.function_name("relay")
+    @blueprint.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", run_on_startup=False)
+    async def run(timer: func.TimerRequest) -> None:
+        await (await _pipeline()).relay()
+
+
+def received(message: func.ServiceBusMessage, entity: str) -> Received:
+    """Read what the trigger gives. The host sends times without a zone; they are UTC."""
+    properties = {str(name): _plain(value) for name, value in (message.application_properties or {}).items()}
+    return Received(
+        entity=entity,
+        message_id=message.message_id or "",
+        body=message.get_body(),
+        properties=properties,
+        enqueued_at=_micros(message.enqueued_time_utc),
+        delivery_count=message.delivery_count or 1,
+    )
+
+
+def _plain(value: Any) -> str | int:
+    return value if isinstance(value, int) else str(value)
+
+
+def _micros(moment: datetime | None) -> int:
+    if moment is None:
+        return 0
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * MICROS)
+
+
+def _python_name(feed: Feed) -> str:
+    return feed.name.replace("-", "_")
+
+
+async def _pipeline() -> Pipeline:
+    from pipeline.bootstrap import the_pipeline
+
+    return await the_pipeline()

@@ -1,0 +1,193 @@
+"""App settings: read from the environment once, checked together, never shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+
+CONNECTION = "MINER_AZURE_SERVICE_BUS"
+NAMESPACE = f"{CONNECTION}__fullyQualifiedNamespace"
+SCHEDULE_SUFFIX = "_SCHEDULE_MINER"
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+Seconds = float
+
+
+class Settings(BaseSettings):
+    """
+    Every setting of the app, by the name it has in the environment in lower case.
+
+    Durations are seconds. What a feed declares (`settle`, windows) may be overridden for all feeds at a desk.
+    """
+
+    model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True, frozen=True)
+
+    environment: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,20}$")
+    """Ends every queue's and topic's name."""
+    website_site_name: str = ""
+    """Set by Azure; then nothing local is accepted."""
+
+    # Where things are.
+    miner_azure_service_bus: SecretStr | None = None
+    miner_azure_service_bus__fullyqualifiednamespace: str = ""
+    database_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    lake_url: str = ""
+    """A folder (`file:…`) or a container (`https://account.blob.core.windows.net/lake`)."""
+    lake_connection: SecretStr | None = None
+    """A storage connection string where identity cannot be used, e.g. Azurite."""
+    token_key: SecretStr | None = None
+
+    # Sources.
+    graph_base_url: str = "https://graph.facebook.com"
+    graph_api_version: str = Field(default="v26.0", pattern=r"^v\d+\.\d+$")
+    graph_app_secret: SecretStr | None = None
+    graph_access_token: SecretStr | None = None
+    """A single user's token from the environment, for a first try; needs `graph_user_id`."""
+    graph_user_id: str = ""
+    graph_minute_seconds: float = Field(default=60.0, gt=0, le=60)
+    rest_base_url: str = ""
+    source_proxy_url: str = ""
+    api_total_seconds: Seconds = Field(default=20.0, gt=0, le=60)
+    api_read_seconds: Seconds = Field(default=10.0, gt=0, le=60)
+
+    # Feeds.
+    feeds_enabled: str = ""
+    """Names separated by commas; empty means all whose source is configured."""
+    feeds_package: str = ""
+    """A package of own feeds, importable where the app runs."""
+    scopes_max_age_seconds: Seconds = Field(default=86_400, ge=0)
+    settle_seconds: Seconds | None = Field(default=None, ge=0)
+    fresh_window_seconds: Seconds | None = Field(default=None, gt=0)
+    refresh_every_seconds: Seconds | None = Field(default=None, gt=0)
+    refresh_window_seconds: Seconds | None = Field(default=None, gt=0)
+    sweep_every_seconds: Seconds | None = Field(default=None, ge=0)
+
+    # How a message is worked.
+    pages_per_message: int = Field(default=5, ge=1, le=50)
+    message_time_budget_seconds: Seconds = Field(default=20.0, gt=0, le=120)
+    lock_seconds: Seconds = Field(default=60.0, ge=1, le=300)
+    """LockDuration of the mining queues."""
+    token_recheck_seconds: Seconds = Field(default=900.0, gt=0)
+    api_down_seconds: Seconds = Field(default=60.0, gt=0)
+    """How long a chain parks when its API is down and gives no hint."""
+    brake_recheck_seconds: Seconds = Field(default=60.0, gt=0)
+    mining_user_allowlist: str = ""
+
+    # Limits of the store.
+    sql_threads: int = Field(default=8, ge=1, le=64)
+    max_senders: int = Field(default=8, ge=1, le=100)
+    outbox_max_rows: int = Field(default=20_000, ge=1)
+    outbox_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    commit_max_seconds: Seconds = Field(default=2.0, gt=0)
+    backpressure_seconds: Seconds = Field(default=30.0, gt=0)
+    outbox_retention_seconds: Seconds = Field(default=0, ge=0)
+
+    # Timers: the feeds' by the name of the setting, e.g. POSTS_SCHEDULE_MINER, and our own.
+    schedules: Mapping[str, str] = Field(default_factory=dict)
+    watchdog_schedule: str = "*/30 * * * * *"
+    relay_schedule: str = "*/20 * * * * *"
+    upkeep_schedule: str = "0 */10 * * * *"
+
+    @property
+    def in_azure(self) -> bool:
+        """Whether the app runs in Azure."""
+        return bool(self.website_site_name)
+
+    @property
+    def enabled_feeds(self) -> tuple[str, ...]:
+        """The names in FEEDS_ENABLED."""
+        return _names(self.feeds_enabled)
+
+    @property
+    def configured_sources(self) -> frozenset[str]:
+        """Sources that have an address; feeds of others are off."""
+        return frozenset(name for name, url in (("graph", self.graph_base_url), ("rest", self.rest_base_url)) if url)
+
+    @property
+    def allowlist(self) -> frozenset[str]:
+        """The users to mine; empty means all."""
+        return frozenset(_names(self.mining_user_allowlist))
+
+    def entity(self, base: str) -> str:
+        """Give a queue's or topic's name in this environment."""
+        return f"{base}-{self.environment}"
+
+    def duration(self, name: Literal["settle", "fresh_window", "refresh_every", "refresh_window", "sweep_every"],
+                 declared: timedelta) -> int:  # fmt: skip
+        """Give a feed's duration in whole seconds, or the override at a desk."""
+        override = getattr(self, f"{name}_seconds")
+        return int(declared.total_seconds() if override is None else override)
+
+    def check(self) -> None:
+        """Raise one ConfigurationError that names every setting that is missing or wrong for where the app runs."""
+        problems = [f"{name} is missing" for name in self._missing()]
+        if self.in_azure:
+            problems += self._only_local()
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+
+    def _missing(self) -> list[str]:
+        missing = []
+        if not (self.miner_azure_service_bus or self.miner_azure_service_bus__fullyqualifiednamespace):
+            missing.append(f"{CONNECTION} (or {NAMESPACE})")
+        if not self.database_url:
+            missing.append("DATABASE_URL")
+        if not (self.token_key or self.graph_access_token):
+            missing.append("TOKEN_KEY")
+        if self.graph_access_token and not self.graph_user_id:
+            missing.append("GRAPH_USER_ID (the user that GRAPH_ACCESS_TOKEN belongs to)")
+        return missing
+
+    def _only_local(self) -> list[str]:
+        problems = []
+        if "environment" not in self.model_fields_set:
+            problems.append("ENVIRONMENT is missing")
+        if self.database_url and self.database_url.get_secret_value().startswith("sqlite"):
+            problems.append("DATABASE_URL names SQLite, which instances in Azure cannot share")
+        bus = self.miner_azure_service_bus
+        if bus and "UseDevelopmentEmulator=true" in bus.get_secret_value():
+            problems.append(f"{CONNECTION} names an emulator")
+        for name, url in (("GRAPH_BASE_URL", self.graph_base_url), ("REST_BASE_URL", self.rest_base_url)):
+            if url and (urlsplit(url).hostname in LOCAL_HOSTS or urlsplit(url).scheme != "https"):
+                problems.append(f"{name} is not a public https address")
+        if self.redis_url and urlsplit(self.redis_url.get_secret_value()).hostname in LOCAL_HOSTS:
+            problems.append("REDIS_URL names this machine")
+        if self.lake_url.startswith("file:"):
+            problems.append("LAKE_URL names a folder")
+        if self.graph_minute_seconds != 60:
+            problems.append("GRAPH_MINUTE_SECONDS must be 60")
+        return problems
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """
+    Read settings from the environment (or a mapping in its place).
+
+    Raises ConfigurationError naming each setting whose value does not fit, without the value.
+    """
+    source = os.environ if environment is None else environment
+    fields = Settings.model_fields
+    values: dict[str, Any] = {
+        name.lower(): value for name, value in source.items() if name.lower() in fields and value != ""
+    }
+    values["schedules"] = {
+        name.upper(): value for name, value in source.items() if name.upper().endswith(SCHEDULE_SUFFIX) and value
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(faults) from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,119 @@
+"""The call budget shared by all instances: in Redis where there is one, else one SQL row per key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from pipeline.chains.budget import hold
+from pipeline.chains.protocol import MICROS
+from pipeline.failpoints import failpoint
+from pipeline.storage.cache import DEADLINE_SECONDS, Cache
+from pipeline.storage.database import Database, read_now
+from pipeline.storage.dialect import LOCK_HINT, MSSQL
+from pipeline.storage.tables import budgets
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+# Never lowers an instant that is still ahead: two answers of one moment may arrive in any order.
+_RAISE = """
+local held = tonumber(redis.call('GET', KEYS[1]) or '0')
+local wanted = tonumber(ARGV[1])
+if wanted > held then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return 0
+"""
+
+
+class Note(Protocol):
+    """What an answer said about a budget (`sources.base.UsageNote`)."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def percent(self) -> float: ...
+    @property
+    def wait(self) -> float: ...
+
+
+class SharedBudget:
+    """Implements `sources.base.Budget`. A Redis that fails falls back on SQL for that call."""
+
+    def __init__(self, database: Database, cache: Cache, *, minute_seconds: float = 60.0) -> None:
+        self._database = database
+        self._cache = cache
+        self._minute = minute_seconds
+
+    async def wait(self, keys: Sequence[str]) -> float:
+        """Seconds until a call under all these keys may be made; 0 when now."""
+        client = self._cache.client
+        if client is not None:
+            try:
+                return await self._wait_in_redis(client, keys)
+            except Exception as error:  # noqa: BLE001 - a hint's store that fails is not the budget's end
+                self._cache.fault(error)
+        return await self._database.read(_wait, list(keys))
+
+    async def note(self, notes: Sequence[Note]) -> None:
+        """Remember what an answer said; never lowers a block that is still running."""
+        holds = {note.key: hold(note.percent, note.wait, minute_seconds=self._minute) for note in notes}
+        held = {key: seconds for key, seconds in holds.items() if seconds > 0}
+        if not held:
+            return
+        client = self._cache.client
+        if client is not None:
+            try:
+                await self._note_in_redis(client, held)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._cache.fault(error)
+            else:
+                return
+        percents = {note.key: note.percent for note in notes}
+        await self._database.write("budget", _note, held, percents)
+
+    async def _wait_in_redis(self, client: Redis, keys: Sequence[str]) -> float:
+        failpoint("cache.budget.before")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            found = await client.mget([_name(key) for key in keys])
+        latest = max((float(value) for value in found if value), default=0.0)
+        return max(0.0, latest - time.time())
+
+    async def _note_in_redis(self, client: Redis, held: dict[str, float]) -> None:
+        failpoint("cache.budget.before")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            pipe = client.pipeline(transaction=False)
+            for key, seconds in held.items():
+                pipe.eval(_RAISE, 1, _name(key), f"{time.time() + seconds:.3f}", str(int(seconds * 1000) + 1000))
+            await pipe.execute()
+
+
+def _name(key: str) -> str:
+    return f"budget:{key}"
+
+
+def _wait(connection: Connection, keys: list[str]) -> float:
+    latest = connection.execute(
+        sa.select(sa.func.max(budgets.c.not_before)).where(budgets.c.name.in_(keys))
+    ).scalar_one_or_none()
+    if not latest:
+        return 0.0
+    return max(0.0, (int(latest) - read_now(connection)) / MICROS)
+
+
+def _note(connection: Connection, held: dict[str, float], percents: dict[str, float]) -> None:
+    now = read_now(connection)
+    for key, seconds in sorted(held.items()):  # in one order, so that two processes cannot lock each other out
+        until = now + int(seconds * MICROS)
+        row = connection.execute(
+            sa.select(budgets.c.not_before).where(budgets.c.name == key).with_hint(budgets, LOCK_HINT, MSSQL)
+        ).first()
+        values = {"not_before": until, "percent": int(percents[key]), "updated_at": now}
+        if row is None:
+            connection.execute(sa.insert(budgets), {"name": key, **values})
+        elif until > row.not_before:
+            connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))

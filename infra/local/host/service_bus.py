@@ -32,6 +32,8 @@ _READ_SECONDS = 0.05
 # where it bounds how long a part of a page is held back in the hope of the rest.
 _IDLE_SECONDS = 1.0
 _BUSY_SECONDS = 0.02
+# How long a saturated listener waits for more slots before it asks for few messages.
+_TOP_UP_SECONDS = 0.003
 _RECONNECT_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _RENEW_EVERY_SECONDS = 0.25
 # Each open sender is a connection of its own; Microsoft's emulator takes ten in all.
@@ -180,6 +182,7 @@ class SingleListener:
         self._complete = options.auto_complete if trigger.auto_complete is None else trigger.auto_complete
         self._in_flight: dict[asyncio.Task[None], _InFlight] = {}
         self._freed = asyncio.Event()
+        self._topped_up = False
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -210,9 +213,7 @@ class SingleListener:
                 await _either(self._pool.wait_until_ready(), self._stopping)
                 continue
             free = self._options.max_concurrent_calls - len(self._in_flight)
-            if free <= 0:
-                self._freed.clear()
-                await self._freed.wait()
+            if free < self._options.max_concurrent_calls and await self._saturated(free, busy=busy):
                 continue
             # The client waits for the whole count once it has one message: ask for one
             # while idle, so that a lone message is run at once.
@@ -222,6 +223,23 @@ class SingleListener:
             busy = bool(received)
             for message in received:
                 self._start(receiver, message)
+
+    async def _saturated(self, free: int, *, busy: bool) -> bool:
+        """
+        Wait for a slot, and under load a moment for more of them; tell whether it waited.
+
+        A receive call costs as much for one message as for eight.
+        """
+        if free > 0 and (not busy or 2 * free >= self._options.max_concurrent_calls or self._topped_up):
+            self._topped_up = False
+            return False
+        self._freed.clear()
+        if free <= 0:
+            await self._freed.wait()
+        else:
+            self._topped_up = True
+            await asyncio.sleep(_TOP_UP_SECONDS)
+        return True
 
     def _start(self, receiver: ServiceBusReceiver, message: ServiceBusReceivedMessage) -> None:
         task = asyncio.create_task(self._one(receiver, message))
@@ -236,9 +254,9 @@ class SingleListener:
 
     async def _one(self, receiver: ServiceBusReceiver, message: ServiceBusReceivedMessage) -> None:
         try:
-            data, metadata = messages.single(message, binary=self._trigger.binary)
-            trace = tracing.of_message(messages.properties_of(message))
-            result = await self._run.run(self._function, data, metadata, trace=trace)
+            properties = messages.properties_of(message)
+            data, metadata = messages.single(message, properties, binary=self._trigger.binary)
+            result = await self._run.run(self._function, data, metadata, trace=tracing.of_message(properties))
         except asyncio.CancelledError:
             await _settle(self.name, receiver, message, ok=False)
             raise

@@ -20,12 +20,14 @@ import asyncio
 import logging
 import marshal
 import os
+import re
 import socket
 import struct
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +35,7 @@ Plain = tuple[str | None, Any]
 
 HEADER = struct.Struct(">I")
 # Two full-size HTTP bodies fit; more is a bug, not a message.
+_ZONELESS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?", re.ASCII)
 FRAME_LIMIT_BYTES = 256 * 1024 * 1024
 
 
@@ -173,6 +176,26 @@ def _described(function: Any) -> dict[str, Any]:
             },
         },
     }
+
+
+def read_times_quickly() -> None:
+    """
+    Spare the 26 `strptime` calls that two times without a zone cost per message.
+
+    The library tries twelve formats with a zone first, which takes three
+    quarters of an invocation. The result is the same; whatever looks different
+    goes the library's way.
+    """
+    from azure.functions.servicebus import ServiceBusMessageInConverter
+
+    slowly = ServiceBusMessageInConverter._parse_datetime
+
+    def read(text: str | None) -> datetime | None:
+        if text and _ZONELESS.fullmatch(text):
+            return datetime.fromisoformat(text)  # cut to microseconds, as the library does
+        return slowly(text)
+
+    setattr(ServiceBusMessageInConverter, "_parse_datetime", staticmethod(read))  # noqa: B010 - mypy takes no assignment to a method
 
 
 class Worker:
@@ -319,6 +342,7 @@ async def serve(app: str, channel_fd: int) -> None:
     worker.channel = channel
     try:
         functions = await load(app)
+        read_times_quickly()
     except AppFailed as failed:
         channel.send(("failed", str(failed), failed.trace))
     except Exception as failed:  # noqa: BLE001 - the host prints it and gives up

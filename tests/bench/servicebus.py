@@ -39,7 +39,7 @@ def measure(*, drained: int = DRAINED, timed: int = 9_000) -> dict[str, object]:
 async def _measure(drained: int, timed: int) -> dict[str, object]:
     async with _emulator() as (connection_string, pid):
         empty = _resident_bytes(pid)
-        async with ServiceBusClient.from_connection_string(connection_string) as client:
+        async with _client(connection_string) as client:
             sender = client.get_queue_sender("bench")
             await sender.send_messages(ServiceBusMessage(b"warm"))
             sent = await _rate(_send(sender, timed), timed)
@@ -77,19 +77,21 @@ async def mixed_load(minutes: float) -> dict[str, object]:
     """Send, complete, abandon, dead-letter, schedule and defer for a while; compare memory of its halves."""
     samples: list[int] = []
     handled = 0
-    async with _emulator() as (connection_string, pid):
-        async with ServiceBusClient.from_connection_string(connection_string) as client:
-            sender = client.get_queue_sender("bench")
-            receiver = client.get_queue_receiver("bench", prefetch_count=100)
-            dead = client.get_queue_receiver(
-                "bench", sub_queue="deadletter", receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE
-            )
-            end = time.monotonic() + minutes * 60
-            while time.monotonic() < end:
-                await _send(sender, BATCH)
-                handled += await _settle_mixed(receiver)
-                await dead.receive_messages(100, max_wait_time=0.2)
-                samples.append(_resident_bytes(pid))
+    async with (
+        _emulator() as (connection_string, pid),
+        _client(connection_string) as client,
+        client.get_queue_sender("bench") as sender,
+    ):
+        receiver = client.get_queue_receiver("bench", prefetch_count=100)
+        dead = client.get_queue_receiver(
+            "bench", sub_queue="deadletter", receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE
+        )
+        end = time.monotonic() + minutes * 60
+        while time.monotonic() < end:
+            await _send(sender, BATCH)
+            handled += await _settle_mixed(receiver)
+            await dead.receive_messages(100, max_wait_time=0.2)
+            samples.append(_resident_bytes(pid))
     half = len(samples) // 2
     first, second = max(samples[len(samples) // 4 : half]), max(samples[half:])
     return _about() | {
@@ -109,11 +111,15 @@ async def _settle_mixed(receiver: ServiceBusReceiver) -> int:
             await receiver.dead_letter_message(message, reason="bench")
         elif index % 10 == 2:
             await receiver.defer_message(message)
-            deferred = await receiver.receive_deferred_messages([message.sequence_number])
+            deferred = await receiver.receive_deferred_messages([message.sequence_number or 0])
             await receiver.complete_message(deferred[0])
         else:
             await receiver.complete_message(message)
     return len(messages)
+
+
+def _client(connection_string: str) -> ServiceBusClient:
+    return ServiceBusClient.from_connection_string(connection_string)
 
 
 async def _rate(work: Any, count: int) -> float:

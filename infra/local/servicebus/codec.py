@@ -125,9 +125,8 @@ def read(data: bytes, position: int, depth: int) -> tuple[Any, int]:
 
 def skip(data: bytes, position: int) -> int:
     """Return the position behind the value at `position` without building the value."""
-    code = data[position]
-    if code == 0:
-        return skip(data, _behind_descriptor(data, position + 1))
+    while (code := data[position]) == 0:
+        position = _behind_descriptor(data, position + 1)
     position += 1
     width = _WIDTHS[code >> 4]
     if width >= 0:

@@ -1,0 +1,1 @@
+"""The local Service Bus from outside: the real clients, and bytes no client would send."""

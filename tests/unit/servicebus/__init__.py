@@ -1,0 +1,1 @@
+"""The local Service Bus from inside: codec, store, entities, configuration."""

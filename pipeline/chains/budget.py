@@ -23,11 +23,9 @@ def hold(percent: float, wait: float = 0.0, *, minute_seconds: float = 60.0) -> 
     Give the seconds for which no call should be made under a key; 0 means full speed.
 
     `percent` is the share of the allowance used (0..100 and above), `wait` the seconds that the API says the block
-    lasts, already in real seconds. `minute_seconds` is how long the API's minute lasts here.
+    lasts, already in real seconds; it counts in full at any share. `minute_seconds` is how long the API's minute
+    lasts here.
     """
-    if percent >= BLOCK_PERCENT or wait > 0:
-        return min(max(wait, BLOCK_MINUTES * minute_seconds), LONGEST_MINUTES * minute_seconds)
-    if percent < SLOW_PERCENT:
-        return 0.0
     share = (percent - SLOW_PERCENT) / (BLOCK_PERCENT - SLOW_PERCENT)
-    return share * SLOWEST_MINUTES * minute_seconds
+    pause = BLOCK_MINUTES if share >= 1.0 else max(0.0, share) * SLOWEST_MINUTES
+    return min(max(wait, pause * minute_seconds), LONGEST_MINUTES * minute_seconds)

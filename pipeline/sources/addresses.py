@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigurationError
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOOPBACK_NAMES = {"localhost", "localhost."}
 
 
@@ -54,6 +55,8 @@ def _embedded(
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """An IPv4 address that hides in an IPv6 one decides, not its wrapping."""
     if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         return address.ipv4_mapped or address.sixtofour or (address.teredo or (address,))[-1] or address
     return address
 

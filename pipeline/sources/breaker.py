@@ -46,6 +46,13 @@ class Breaker:
         self._probe_until = now + probe_seconds
         return 0.0
 
+    def note(self, *, alive: bool) -> None:
+        """Note what a call showed about the API."""
+        if alive:
+            self.succeeded()
+        else:
+            self.failed()
+
     def succeeded(self) -> None:
         """Note an answer that shows the API alive."""
         self._failures = 0

@@ -7,11 +7,11 @@ The same for all sources; what an answer means, the source's `Dialect` says.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from pipeline.sources.base import Fault, FaultKind, UsageNote
 from pipeline.sources.breaker import Breaker, Breakers
@@ -23,6 +23,7 @@ from pipeline.sources.verdicts import Verdict
 if TYPE_CHECKING:
     from pipeline.sources.base import Budget, SourceOptions
     from pipeline.sources.http import Connections
+    from pipeline.sources.limits import PageLimits
 
 ATTEMPTS = 3
 """Tries of one call within its deadline; what is still down then is parked, not waited for."""
@@ -55,15 +56,14 @@ class Reply(NamedTuple):
 
     body: Any
     headers: Mapping[str, str]
-    calls: int
     bytes: int
 
 
-class Refusal(NamedTuple):
-    """Any other end of a call."""
+@dataclass
+class Tally:
+    """Counts the API calls made for one request of the miner, also when the deadline cuts it."""
 
-    verdict: Verdict
-    calls: int
+    calls: int = 0
 
 
 class Dialect(Protocol):
@@ -98,46 +98,56 @@ class Caller:
         self._breakers = breakers or Breakers(minute_seconds=options.minute_seconds)
         self._sleep = sleep
 
-    async def ask(self, call: Call) -> Reply | Refusal:
+    async def ask(self, call: Call, tally: Tally) -> Reply | Fault:
+        """Make a call that has no size, under the deadline."""
+        try:
+            async with asyncio.timeout(self._options.total_timeout):
+                outcome = await self._ask(call, tally)
+        except TimeoutError:
+            return self._too_late(tally)
+        return outcome if isinstance(outcome, Reply) else self._fault(outcome, tally)
+
+    async def ask_page(
+        self, make: Callable[[int], Call], limit: int, limits: PageLimits, key: Hashable, tally: Tally
+    ) -> tuple[Reply, int] | Fault:
         """
-        Make the call, quick retries included. The caller sets the deadline around it.
+        Ask for a page, with half the limit each time that it is too heavy; gives the limit that was borne, too.
+
+        `TOO_MUCH` leaves here only when a single item is too much, or the time is up.
+        """
+        try:
+            async with asyncio.timeout(self._options.total_timeout):
+                while True:
+                    outcome = await self._ask(make(limit), tally)
+                    if isinstance(outcome, Reply):
+                        return outcome, limit
+                    smaller = limits.too_much(key, limit) if outcome.shrink else 0
+                    if not smaller:
+                        return self._fault(outcome, tally)
+                    limit = smaller
+        except TimeoutError:
+            return self._too_late(tally)
+
+    async def _ask(self, call: Call, tally: Tally) -> Reply | Verdict:
+        """
+        Make the call and its quick retries.
 
         The budget and the breaker are asked before every try, so that a block that an answer begins is respected at
         once.
         """
-        calls = 0
 
-        async def attempt() -> Reply | Refusal:
-            nonlocal calls
-            held = await self._held(call)
-            if held is not None:
-                return Refusal(held, calls)
-            calls += 1
-            return await self._try(call, calls)
+        async def attempt() -> Reply | Verdict:
+            return await self._held(call) or await self._try(call, tally)
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.25, max=MAX_PAUSE_SECONDS),
             retry=retry_if_result(_worth_another_try),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+            retry_error_callback=_last_result,
         )
-        outcome: Reply | Refusal = await retrying(attempt)
+        outcome: Reply | Verdict = await retrying(attempt)
         return outcome
-
-    def fault(self, refusal: Refusal, *, calls: int | None = None) -> Fault:
-        """Turn the end of a call into what the miner sees."""
-        verdict = refusal.verdict
-        wait = verdict.wait
-        if verdict.kind is FaultKind.TRANSIENT and not wait:
-            wait = DOWN_MINUTES * self._options.minute_seconds
-        return Fault(
-            kind=verdict.kind,
-            wait=wait,
-            code=verdict.code,
-            detail=verdict.detail,
-            calls=refusal.calls if calls is None else calls,
-        )
 
     async def _held(self, call: Call) -> Verdict | None:
         """Ask budget and breaker; a verdict means that no call may be made now."""
@@ -149,8 +159,9 @@ class Caller:
             return Verdict(FaultKind.TRANSIENT, "breaker-open", wait=wait)
         return None
 
-    async def _try(self, call: Call, calls: int) -> Reply | Refusal:
+    async def _try(self, call: Call, tally: Tally) -> Reply | Verdict:
         breaker = self._breaker(call)
+        tally.calls += 1
         try:
             answer = await self._connections.call(call.target(), call.headers, name=call.name)
         except BaseException:
@@ -158,29 +169,43 @@ class Caller:
             raise
         if isinstance(answer, NoAnswer):
             verdict = _no_answer(answer)
-            breaker.failed() if verdict.quick else breaker.succeeded()
-            return Refusal(verdict, calls)
+            breaker.note(alive=verdict.kind is not FaultKind.TRANSIENT)
+            return verdict
         body = _parsed(answer, call.list_field)
-        found = self._dialect.judge(call, answer, body)
-        if found is not None and found.kind is FaultKind.TRANSIENT:
-            breaker.failed()
-        else:
-            breaker.succeeded()
-        notes = self._dialect.notes(call, answer, found)
+        judged = self._dialect.judge(call, answer, body)
+        breaker.note(alive=judged is None or judged.kind is not FaultKind.TRANSIENT)
+        notes = self._dialect.notes(call, answer, judged)
         if notes:
             await self._budget.note(notes)
-        if found is None:
-            return Reply(body, answer.headers, calls, len(answer.body))
-        if found.kind is FaultKind.THROTTLED:
-            found = found._replace(wait=max(await self._budget.wait(call.keys), found.wait))
-        return Refusal(found, calls)
+        if judged is None:
+            return Reply(body, answer.headers, len(answer.body))
+        if judged.kind is FaultKind.THROTTLED:
+            return judged._replace(wait=max(await self._budget.wait(call.keys), judged.wait))
+        return judged
 
     def _breaker(self, call: Call) -> Breaker:
         return self._breakers.of(self._connections.host, call.draws.use_case)
 
+    def _fault(self, verdict: Verdict, tally: Tally) -> Fault:
+        wait = verdict.wait
+        if verdict.kind is FaultKind.TRANSIENT and not wait:
+            wait = DOWN_MINUTES * self._options.minute_seconds
+        return Fault(kind=verdict.kind, wait=wait, code=verdict.code, detail=verdict.detail, calls=tally.calls)
 
-def _worth_another_try(outcome: Reply | Refusal) -> bool:
-    return isinstance(outcome, Refusal) and outcome.verdict.quick
+    def _too_late(self, tally: Tally) -> Fault:
+        """The deadline has passed. With no call made, all of it went into waiting for a connection."""
+        return self._fault(Verdict(FaultKind.TRANSIENT, "deadline"), tally)
+
+
+def _last_result(state: RetryCallState) -> Reply | Verdict:
+    """After the last try its result counts, not an error about retrying."""
+    assert state.outcome is not None
+    outcome: Reply | Verdict = state.outcome.result()
+    return outcome
+
+
+def _worth_another_try(outcome: Reply | Verdict) -> bool:
+    return isinstance(outcome, Verdict) and outcome.quick
 
 
 def _parsed(answer: Answer, list_field: str) -> Any:

@@ -1,4 +1,4 @@
-"""Tokens from the environment, for a single user: `GRAPH_ACCESS_TOKEN`, `REST_ACCESS_TOKEN`, after the source's name."""
+"""Tokens from the environment, for a single user: `GRAPH_ACCESS_TOKEN`, or whatever the source is called."""
 
 from __future__ import annotations
 

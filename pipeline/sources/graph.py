@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -17,12 +16,13 @@ from pipeline.chains.budget import hold
 from pipeline.errors import ConfigurationError
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef, SourceOptions, Token, UsageNote
 from pipeline.sources.budget import Draws
-from pipeline.sources.calls import DOWN_MINUTES, Call, Caller, Refusal, Reply
+from pipeline.sources.calls import Call, Caller, Tally
 from pipeline.sources.graph_errors import classify
+from pipeline.sources.graph_listing import Listing, read_listing
 from pipeline.sources.graph_usage import draws, usage
 from pipeline.sources.http import Answer, Connections
 from pipeline.sources.limits import PageLimits
-from pipeline.sources.verdicts import Verdict, masked
+from pipeline.sources.verdicts import Verdict, retry_after
 
 if TYPE_CHECKING:
     from pipeline.feeds.base import Feed
@@ -40,13 +40,10 @@ DISCOVERY_LIMIT = 100
 MAX_DISCOVERY_PAGES = 100
 """Ten thousand scopes of one user; what has more is not listed in one go."""
 
-MAX_CURSOR = 512
-"""Characters of a cursor that we accept and store; real ones have up to some 200."""
-
 MAX_VERSIONS = 100
 """Different wrong versions that we count; a header full of junk must not fill memory."""
 
-_CURSOR = re.compile(r"[A-Za-z0-9_\-=+/.:|~%,]+")
+_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-:.]{0,127}")
 
 
@@ -81,22 +78,25 @@ class GraphSource:
         key = (request.user_id, request.feed.name, request.scope)
         fresh = request.cursor is None and request.until is None
         limit = self._limits.limit(key, request.limit, fresh=fresh)
-        calls = 0
-        try:
-            async with asyncio.timeout(self._options.total_timeout):
-                while True:
-                    outcome = await self._caller.ask(self._page_call(request, path, limit))
-                    calls += outcome.calls
-                    if isinstance(outcome, Reply):
-                        return self._page(request, outcome, limit, calls, key if fresh else None)
-                    if not outcome.verdict.shrink:
-                        return self._caller.fault(outcome, calls=calls)
-                    smaller = self._limits.too_much(key, limit)
-                    if not smaller:
-                        return self._caller.fault(outcome, calls=calls)
-                    limit = smaller
-        except TimeoutError:
-            return self._too_late(calls)
+        tally = Tally()
+        outcome = await self._caller.ask_page(
+            lambda limit: self._page_call(request, path, limit), limit, self._limits, key, tally
+        )
+        if isinstance(outcome, Fault):
+            return outcome
+        reply, limit = outcome
+        listing = Listing([reply.body], None) if _is_node(request.feed) else read_listing(reply.body, request.cursor)
+        if isinstance(listing, Verdict):
+            return _fault(listing, tally)
+        self._limits.learn(key, listing.items, limit, id_field=request.feed.id_field, fresh=fresh)
+        return Page(
+            items=listing.items,
+            cursor=listing.after,
+            limit=limit,
+            calls=tally.calls,
+            bytes=reply.bytes,
+            api_version=_served_version(reply.headers),
+        )
 
     async def fetch_item(self, feed: Feed, user_id: str, scope: str, item_id: str, token: Token) -> Any | Fault:
         """Read one item by id; `Fault(GONE)` when it does not exist any more."""
@@ -105,11 +105,12 @@ class GraphSource:
             return _bad_id()
         parameters = {"fields": feed.fields} if feed.fields else {}
         call = self._call(feed.path + "/{item}", path, parameters, draws(feed.path, scope, user_id), token)
-        outcome = await self._once(call)
+        tally = Tally()
+        outcome = await self._caller.ask(call, tally)
         if isinstance(outcome, Fault):
             return outcome
         if not isinstance(outcome.body, dict) or str(outcome.body.get(feed.id_field)) != item_id:
-            return Fault(kind=FaultKind.REFUSED, code="wrong-item", calls=outcome.calls)
+            return _fault(Verdict(FaultKind.REFUSED, "wrong-item"), tally)
         return outcome.body
 
     async def discover(self, kind: str, user_id: str, token: Token) -> list[ScopeRef] | Fault:
@@ -119,20 +120,20 @@ class GraphSource:
         edge, fields = DISCOVERIES[kind]
         found: dict[str, ScopeRef] = {}
         parameters = {"fields": fields, "limit": str(DISCOVERY_LIMIT)}
+        tally = Tally()
         for _ in range(MAX_DISCOVERY_PAGES):
             call = self._call(edge, self._prefix + edge, parameters, Draws("me", user_id, user_id), token)
-            outcome = await self._once(call)
+            outcome = await self._caller.ask(call, tally)
             if isinstance(outcome, Fault):
                 return outcome
-            page = _read_page(outcome, parameters.get("after"))
-            if isinstance(page, Fault):
-                return page
-            items, cursor = page
-            found |= {ref.id: ref for ref in map(_scope, items) if ref is not None}
-            if cursor is None:
+            listing = read_listing(outcome.body, parameters.get("after"))
+            if isinstance(listing, Verdict):
+                return _fault(listing, tally)
+            found |= {ref.id: ref for ref in map(_scope, listing.items) if ref is not None}
+            if listing.after is None:
                 return list(found.values())
-            parameters["after"] = cursor
-        return Fault(kind=FaultKind.REFUSED, code="too-many-scopes", calls=MAX_DISCOVERY_PAGES)
+            parameters["after"] = listing.after
+        return _fault(Verdict(FaultKind.REFUSED, "too-many-scopes"), tally)
 
     def reseek(self, request: PageRequest) -> PageRequest | None:
         """Ask `until` the last item's time, inclusive; from the top if nothing is committed or time is no handle."""
@@ -151,7 +152,7 @@ class GraphSource:
             body,
             secrets=call.secrets,
             minute_seconds=self._options.minute_seconds,
-            retry_after=_seconds(answer.headers.get("Retry-After")) * self._options.minute_seconds / 60.0,
+            retry_after=retry_after(answer.headers) * self._options.minute_seconds / 60.0,
         )
 
     def notes(self, call: Call, answer: Answer, verdict: Verdict | None) -> Sequence[UsageNote]:
@@ -214,94 +215,26 @@ class GraphSource:
         proof = hmac.new(key, f"{token}|{now}".encode(), hashlib.sha256).hexdigest()
         return f"{target}{mark}appsecret_proof={proof}&appsecret_time={now}"
 
-    async def _once(self, call: Call) -> Reply | Fault:
-        """Make a call that is no page, under the deadline."""
-        try:
-            async with asyncio.timeout(self._options.total_timeout):
-                outcome = await self._caller.ask(call)
-        except TimeoutError:
-            return self._too_late(1)
-        return self._caller.fault(outcome) if isinstance(outcome, Refusal) else outcome
-
-    def _page(
-        self, request: PageRequest, reply: Reply, limit: int, calls: int, fresh_key: tuple[str, str, str] | None
-    ) -> Page | Fault:
-        if _is_node(request.feed):
-            items, cursor = [reply.body], None
-        else:
-            page = _read_page(reply, request.cursor)
-            if isinstance(page, Fault):
-                return replace(page, calls=calls)
-            items, cursor = page
-        self._learn(request, items, limit, fresh=fresh_key is not None)
-        return Page(
-            items=items,
-            cursor=cursor,
-            limit=limit,
-            calls=calls,
-            bytes=reply.bytes,
-            api_version=reply.headers.get("facebook-api-version", ""),
-        )
-
-    def _learn(self, request: PageRequest, items: Sequence[Any], limit: int, *, fresh: bool) -> None:
-        """Tell the limits how it went: on a fresh page, how many items stand above the newest one of the last."""
-        key = (request.user_id, request.feed.name, request.scope)
-        if not fresh or not items:
-            self._limits.succeeded(key, limit)
-            return
-        field = request.feed.id_field
-        ids = [item.get(field) if isinstance(item, dict) else None for item in items]
-        last = self._limits.newest(key)
-        new = None if last is None else ids.index(last) if last in ids else len(ids)
-        self._limits.succeeded(key, limit, newest=ids[0], new=new)
-
-    def _too_late(self, calls: int) -> Fault:
-        return Fault(
-            kind=FaultKind.TRANSIENT,
-            code="deadline",
-            wait=DOWN_MINUTES * self._options.minute_seconds,
-            calls=max(1, calls),
-        )
-
     def _watch_version(self, answer: Answer) -> None:
-        served = answer.headers.get("facebook-api-version", "")
+        served = _served_version(answer.headers)
         wanted = self._options.version.strip("/")
         if not served or not wanted or served == wanted:
             return
         if served not in self.other_versions and len(self.other_versions) < MAX_VERSIONS:
             self.other_versions[served] = 0
-            logger.warning(
-                "asked for API version %s, served %s: it has expired; raise GRAPH_API_VERSION", wanted, masked(served)
-            )
+            logger.warning("asked for API version %s, served %s: raise GRAPH_API_VERSION", wanted, served)
         if served in self.other_versions:
             self.other_versions[served] += 1
+
+
+def _served_version(headers: Mapping[str, str]) -> str:
+    served = headers.get("facebook-api-version", "")
+    return served if _VERSION.fullmatch(served) else ""
 
 
 def _is_node(feed: Feed) -> bool:
     """Whether a feed reads the object itself, not one of its edges: then the answer is the one item."""
     return "/" not in feed.path.strip("/")
-
-
-def _read_page(reply: Reply, asked: str | None) -> tuple[list[Any], str | None] | Fault:
-    """
-    Give a listing's items and the cursor of the next page, None at the end: only an absent `next` is one.
-
-    `next` itself is never kept: it holds the token and a host of the answer's choice.
-    """
-    body = reply.body
-    if not isinstance(body, dict) or not isinstance(body.get("data"), list):
-        return Fault(kind=FaultKind.REFUSED, code="no-list", calls=reply.calls)
-    items: list[Any] = body["data"]
-    paging = body.get("paging")
-    if not isinstance(paging, dict) or not paging.get("next"):
-        return items, None
-    cursors = paging.get("cursors")
-    after = cursors.get("after") if isinstance(cursors, dict) else None
-    if not isinstance(after, str) or len(after) > MAX_CURSOR or not _CURSOR.fullmatch(after):
-        return Fault(kind=FaultKind.REFUSED, code="no-cursor", calls=reply.calls)
-    if after == asked:
-        return Fault(kind=FaultKind.INVALID_CURSOR, code="repeated-cursor", calls=reply.calls)
-    return items, after
 
 
 def _scope(item: Any) -> ScopeRef | None:
@@ -312,13 +245,9 @@ def _scope(item: Any) -> ScopeRef | None:
     return ScopeRef(item["id"], name[:200] if isinstance(name, str) else "")
 
 
+def _fault(verdict: Verdict, tally: Tally) -> Fault:
+    return Fault(kind=verdict.kind, code=verdict.code, detail=verdict.detail, calls=tally.calls)
+
+
 def _bad_id() -> Fault:
     return Fault(kind=FaultKind.REFUSED, code="bad-id", detail="an id that cannot stand in a URL")
-
-
-def _seconds(text: str | None) -> float:
-    """Read `Retry-After` in seconds; a date or junk is no hint."""
-    try:
-        return max(0.0, float(text or 0))
-    except ValueError:
-        return 0.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MAX_STATES = 10_000
 """Some 3 MB; a forgotten state costs one page of the wrong size."""
@@ -75,10 +76,16 @@ class PageLimits:
         if new is not None:
             state.expected = 2 * new
 
-    def newest(self, key: Hashable) -> object:
-        """The first item's id on the last fresh page, None if unknown."""
+    def learn(self, key: Hashable, items: Sequence[Any], used: int, *, id_field: str, fresh: bool) -> None:
+        """Note a good page, and on a fresh one how many items stand above the newest one of the last fresh page."""
+        if not fresh or not items:
+            self.succeeded(key, used)
+            return
+        ids = [item.get(id_field) if isinstance(item, dict) else None for item in items]
         state = self._states.get(key)
-        return state.newest if state else None
+        last = state.newest if state else None
+        new = None if last is None else ids.index(last) if last in ids else len(ids)
+        self.succeeded(key, used, newest=ids[0], new=new)
 
     def _state(self, key: Hashable) -> _State:
         state = self._states.get(key)

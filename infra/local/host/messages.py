@@ -22,6 +22,8 @@ from infra.local.host.worker import Plain
 
 # .NET's DateTime.MaxValue: what "never expires" looks like.
 _NEVER = "9999-12-31T23:59:59.9999999"
+# The header's 32 bits hold 49 days; all ones stand for more.
+_LONGEST_LIFETIME = 2**32 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_PROPERTIES = AmqpMessageProperties()
 
@@ -161,7 +163,7 @@ def _times(message: ServiceBusReceivedMessage) -> tuple[str, str]:
     try:
         if absolute:
             return _zoneless(enqueued), _zoneless(_EPOCH + timedelta(milliseconds=absolute))
-        if lifetime:
+        if lifetime and lifetime < _LONGEST_LIFETIME:
             return _zoneless(enqueued), _zoneless(enqueued + timedelta(milliseconds=lifetime))
     except OverflowError:
         # A time to live of thousands of years is how senders say "never".

@@ -378,9 +378,14 @@ async def _connected(
     while not stopping.is_set():
         opened = time.monotonic()
         try:
-            async with bus.receiver(trigger, prefetch) as receiver:
+            async with contextlib.AsyncExitStack() as stack:
+                # Opening is tried for many seconds, and a stop must not wait for it.
+                opening = asyncio.create_task(stack.enter_async_context(bus.receiver(trigger, prefetch)))
+                await _either(opening, stopping)
+                if stopping.is_set():
+                    return
                 log.debug("%s listens to %s", owner.name, trigger.entity)
-                await listen(receiver)
+                await listen(opening.result())
         except Exception as broken:  # noqa: BLE001 - whatever a connection throws, the listener outlives it
             failures = 1 if time.monotonic() - opened > 30 else failures + 1
             pause = _RECONNECT_SECONDS[min(failures, len(_RECONNECT_SECONDS)) - 1]
@@ -414,3 +419,4 @@ async def _either(waiting: Any, stopping: asyncio.Event) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

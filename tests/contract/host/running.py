@@ -62,8 +62,10 @@ class RunningHost:
         self.evidence.touch()
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.host", "--app", str(app), "--port", "0", "--verbose"]
-            + ["--state", str(app.parent / "state"), *options],
+            [
+                *(sys.executable, "-m", "infra.local.host", "--app", str(app), "--port", "0", "--verbose"),
+                *("--state", str(app.parent / "state"), *options),
+            ],
             cwd=ROOT,
             env={**os.environ, "EVIDENCE": str(self.evidence), **(settings or {})},
             stdout=subprocess.PIPE,

@@ -3,10 +3,10 @@
 import pytest
 
 from infra.local.host.functions import Function, HttpTrigger
-from infra.local.host.routes import compiled, match
+from infra.local.host.routes import Route, compiled, match
 
 
-def route(template, *methods, prefix="api"):
+def route(template: str, *methods: str, prefix: str = "api") -> Route:
     trigger = HttpTrigger("req", template, frozenset(methods), "anonymous")
     return compiled(Function(template, template, trigger, {}, None), trigger, prefix)
 

@@ -48,7 +48,7 @@ def test_a_connection_is_found_in_each_form_azure_knows(values, expected):
 
 def test_a_missing_connection_names_the_setting_and_the_identity_form():
     """The message has to tell both ways out."""
-    with pytest.raises(SettingMissing, match="BUS is missing.*BUS__fullyQualifiedNamespace"):
+    with pytest.raises(SettingMissing, match=r"BUS is missing.*BUS__fullyQualifiedNamespace"):
         AppSettings({}).connection("BUS")
 
 
@@ -96,7 +96,7 @@ def test_a_number_that_is_none_is_named():
     """A typing error in host.json must not surface as a traceback of the host."""
     host_json = HostJson({"extensions": {"serviceBus": {"prefetchCount": "many"}}}, AppSettings({}))
 
-    with pytest.raises(ValueError, match="extensions.serviceBus.prefetchCount is 'many'"):
+    with pytest.raises(ValueError, match=r"extensions\.serviceBus.prefetchCount is 'many'"):
         host_json.whole("extensions.serviceBus.prefetchCount", 0)
 
 

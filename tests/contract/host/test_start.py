@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.contract.host.running import ROOT, refused, running, write_app
+from tests.contract.host.running import ROOT, RunningHost, refused, running, write_app
 
 MIXED = """
 @app.timer_trigger(arg_name="timer", schedule="%SCHEDULE%")
@@ -24,7 +25,7 @@ async def reader(blob: func.InputStream) -> None: ...
 """
 
 
-def lines_of(host):
+def lines_of(host: RunningHost) -> dict[str, str]:
     return {line.split()[0]: line for line in host.lines if line.startswith("  ")}
 
 
@@ -140,7 +141,7 @@ def test_a_broken_host_json_is_named(tmp_path):
         assert "Traceback" not in host.text
 
 
-def index_of(app):
+def index_of(app: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "infra.local.host", "--app", str(app), "--index"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.contract.host.running import running, until, write_app
+from tests.contract.host.running import RunningHost, running, until, write_app
 
 EACH_SECOND = """
 @app.timer_trigger(arg_name="timer", schedule="* * * * * *")
@@ -21,12 +21,13 @@ async def hourly(timer: func.TimerRequest) -> None:
 """
 
 
-def status_of(host, function):
+def status_of(host: RunningHost, function: str) -> dict[str, str]:
     (path,) = host.app.parent.glob(f"state/*/timers/{function}/status")
-    return json.loads(path.read_text())
+    status: dict[str, str] = json.loads(path.read_text())
+    return status
 
 
-def change_status(host, function, **changes):
+def change_status(host: RunningHost, function: str, **changes: str) -> None:
     (path,) = host.app.parent.glob(f"state/*/timers/{function}/status")
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 

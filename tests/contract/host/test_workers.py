@@ -3,7 +3,7 @@
 import os
 import signal
 
-from tests.contract.host.running import running, until, write_app
+from tests.contract.host.running import RunningHost, running, until, write_app
 
 APP = """
 @app.route(route="pid")
@@ -24,7 +24,7 @@ async def chatty(req: func.HttpRequest):
 """
 
 
-def alive(pid):
+def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -97,7 +97,7 @@ def test_workers_end_when_their_host_is_killed(tmp_path):
         until(lambda: not any(alive(pid) for pid in pids))
 
 
-def _ignored(host):
+def _ignored(host: RunningHost) -> None:
     try:
         host.call("/api/hang")
     except OSError:

@@ -75,6 +75,10 @@ class PageRequest:
     after: Position | None = None
     """The last item committed; sources with page numbers look for it to notice shifts."""
     epoch: int = 0
+    window: tuple[int, int] = (0, 0)
+    """The chain's `[lo, hi)`, item time; staged feeds ask for a report over it."""
+    now: int = 0
+    """The database's time, microseconds: staged feeds write it into their cursor to notice a report that hangs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,24 @@ class Page:
     """API calls made for it, quick retries included."""
     bytes: int = 0
     api_version: str = ""
+
+
+READ_STAGE = "read:"
+"""Begins the cursor of a staged chain whose report is ready to be read, page by page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """
+    A staged feed's report is not there yet: ask again with `cursor`, after `wait` seconds (0: at once).
+
+    A `cursor` of None says that the report failed or was lost, and must be created anew.
+    """
+
+    cursor: str | None
+    wait: float
+    calls: int = 1
+    detail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +143,8 @@ class Source(Protocol):
 
     name: str
 
-    async def fetch(self, request: PageRequest) -> Page | Fault:
-        """Fetch one page; the budget and the breaker are asked first."""
+    async def fetch(self, request: PageRequest) -> Page | Pending | Fault:
+        """Fetch one page, or for a staged feed take its report one step on; budget and breaker are asked first."""
         ...
 
     async def fetch_item(self, feed: Feed, user_id: str, scope: str, item_id: str, token: Token) -> Any | Fault:

@@ -18,7 +18,7 @@ from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef,
 from pipeline.sources.budget import Draws
 from pipeline.sources.calls import Call, Caller, Tally
 from pipeline.sources.graph_errors import classify
-from pipeline.sources.graph_listing import Listing, read_listing
+from pipeline.sources.graph_listing import Listing, Start, read_listing, read_start
 from pipeline.sources.graph_usage import draws, usage
 from pipeline.sources.http import Answer, Connections
 from pipeline.sources.limits import PageLimits
@@ -85,13 +85,14 @@ class GraphSource:
         if isinstance(outcome, Fault):
             return outcome
         reply, limit = outcome
-        listing = Listing([reply.body], None) if _is_node(request.feed) else read_listing(reply.body, request.cursor)
+        start = _start(request)
+        listing = Listing([reply.body], None) if _is_node(request.feed) else read_listing(reply.body, start.after)
         if isinstance(listing, Verdict):
             return _fault(listing, tally)
         self._limits.learn(key, listing.items, limit, id_field=request.feed.id_field, fresh=fresh)
         return Page(
             items=listing.items,
-            cursor=listing.after,
+            cursor=start.cursor(listing.after),
             limit=limit,
             calls=tally.calls,
             bytes=reply.bytes,
@@ -152,7 +153,7 @@ class GraphSource:
             body,
             secrets=call.secrets,
             minute_seconds=self._options.minute_seconds,
-            retry_after=retry_after(answer.headers) * self._options.minute_seconds / 60.0,
+            retry_after=retry_after(answer.headers),
         )
 
     def notes(self, call: Call, answer: Answer, verdict: Verdict | None) -> Sequence[UsageNote]:
@@ -180,10 +181,7 @@ class GraphSource:
             parameters["fields"] = feed.fields
         if not _is_node(feed):
             parameters["limit"] = str(limit)
-        if request.cursor is not None:
-            parameters["after"] = request.cursor
-        elif request.until is not None and feed.pages_by_time:
-            parameters["until"] = str(request.until)
+        parameters |= _start(request).parameters()
         drawn = draws(feed.path, request.scope, request.user_id)
         return self._call(feed.path, path, parameters, drawn, request.token)
 
@@ -230,6 +228,10 @@ class GraphSource:
 def _served_version(headers: Mapping[str, str]) -> str:
     served = headers.get("facebook-api-version", "")
     return served if _VERSION.fullmatch(served) else ""
+
+
+def _start(request: PageRequest) -> Start:
+    return read_start(request.cursor, request.until if request.feed.pages_by_time else None)
 
 
 def _is_node(feed: Feed) -> bool:

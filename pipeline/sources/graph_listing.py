@@ -12,6 +12,35 @@ MAX_CURSOR = 512
 """Characters of a cursor that we accept and store; real ones have up to some 200."""
 
 _CURSOR = re.compile(r"[A-Za-z0-9_\-=+/.:|~%,]+")
+_OURS = re.compile(r"(?:u([0-9]{1,12})!)?(.+)", re.DOTALL)
+
+
+class Start(NamedTuple):
+    """
+    Where a page begins. The API's own `next` keeps `until` beside `after`, and so do our cursors: `u1700000000!QVFI`.
+
+    Without it, the cursor of an empty first page, which points at no item, would lead back to the top.
+    """
+
+    after: str | None
+    until: int | None
+
+    def parameters(self) -> dict[str, str]:
+        """The query parameters."""
+        wanted = {"after": self.after, "until": None if self.until is None else str(self.until)}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    def cursor(self, after: str | None) -> str | None:
+        """Our cursor of the next page, whose own is `after`."""
+        return after if after is None or self.until is None else f"u{self.until}!{after}"
+
+
+def read_start(cursor: str | None, until: int | None) -> Start:
+    """Take a request's cursor apart; without one it is a fresh start."""
+    match = _OURS.fullmatch(cursor) if cursor else None
+    if match is None:
+        return Start(None, until)
+    return Start(match[2], int(match[1]) if match[1] else None)
 
 
 class Listing(NamedTuple):

@@ -132,8 +132,7 @@ class RestSource:
 
     def judge(self, call: Call, answer: Answer, body: Any) -> Verdict | None:
         """Classify an answer (part of `Dialect`)."""
-        wait = retry_after(answer.headers) * self._options.minute_seconds / 60.0
-        return classify(answer.status, body, secrets=call.secrets, wait=wait)
+        return classify(answer.status, body, secrets=call.secrets, wait=retry_after(answer.headers))
 
     def notes(self, call: Call, answer: Answer, verdict: Verdict | None) -> Sequence[UsageNote]:
         """There are no usage headers; a throttle blocks the user's key."""

@@ -65,6 +65,17 @@ async def test_until_is_asked_when_there_is_no_cursor():
     assert "until" not in server.requests[1].splitlines()[0]
 
 
+async def test_until_stays_beside_the_cursor():
+    """An empty first page has a cursor that points at no item: alone it would lead to the top, far from the window."""
+    empty = json.dumps({"data": [], "paging": {"cursors": {"after": "QVFI="}, "next": "https://x"}})
+    async with serving(answer(200, empty), answer(200, ONE)) as server:
+        first = await fetch(server, request(until=1_700_000_000))
+        assert isinstance(first, Page)
+        await fetch(server, request(cursor=first.cursor))
+
+    assert "after=QVFI%3D&until=1700000000" in server.requests[1]
+
+
 @pytest.mark.parametrize(
     ("paging", "cursor"),
     [

@@ -15,7 +15,7 @@ import azure.functions as func
 from pipeline.bus.messages import Received
 from pipeline.chains.protocol import MICROS
 from pipeline.feeds import load_feeds
-from pipeline.feeds.base import ChildOf, Feed
+from pipeline.feeds.base import Feed
 from pipeline.settings import CONNECTION, Settings, load
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
     feeds = load_feeds(settings.feeds_package, enabled=settings.enabled_feeds, sources=settings.configured_sources)
     blueprint = func.Blueprint()  # type: ignore[no-untyped-call]  # the library leaves it untyped
     for feed in feeds.values():
-        if not isinstance(feed.scope, ChildOf):
-            _add_scheduler(blueprint, feed)
-        _add_miner(blueprint, feed)
+        _add_scheduler(blueprint, feed)
+        _add_miner(blueprint, feed, feed.queue, f"{_python_name(feed)}_miner")
+        if feed.parser_queue:
+            _add_miner(blueprint, feed, feed.parser_queue, f"{_python_name(feed)}_parser")
     _add_watchdog(blueprint)
     _add_relay(blueprint)
     return blueprint
@@ -50,14 +51,12 @@ def _add_scheduler(blueprint: func.Blueprint, feed: Feed) -> None:
         log.info("queued %d users for %s", users, feed.name)
 
 
-def _add_miner(blueprint: func.Blueprint, feed: Feed) -> None:
-    @blueprint.function_name(f"{_python_name(feed)}_miner")
-    @blueprint.service_bus_queue_trigger(
-        arg_name="message", queue_name=f"{feed.queue}-%ENVIRONMENT%", connection=CONNECTION
-    )
+def _add_miner(blueprint: func.Blueprint, feed: Feed, queue: str, name: str) -> None:
+    @blueprint.function_name(name)
+    @blueprint.service_bus_queue_trigger(arg_name="message", queue_name=f"{queue}-%ENVIRONMENT%", connection=CONNECTION)
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
-        await pipeline.miner.handle(received(message, pipeline.settings.entity(feed.queue)))
+        await pipeline.miner.handle(received(message, pipeline.settings.entity(queue)))
 
 
 def _add_watchdog(blueprint: func.Blueprint) -> None:

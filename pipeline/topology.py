@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.feeds import Feeds, load_feeds
-from pipeline.feeds.base import ChildOf
 from pipeline.subscribers import Subscribers, load_subscribers
 
 ROOT = Path(__file__).parent.parent
@@ -117,9 +116,7 @@ def schedules(feeds: Feeds) -> dict[str, str]:
         "RELAY_SCHEDULE": "*/20 * * * * *",
         "UPKEEP_SCHEDULE": "0 */10 * * * *",
     }
-    return {
-        feed.schedule_setting: feed.schedule for feed in feeds.values() if not isinstance(feed.scope, ChildOf)
-    } | own
+    return {feed.schedule_setting: feed.schedule for feed in feeds.values()} | own
 
 
 def settings_example(feeds: Feeds) -> dict[str, Any]:

@@ -21,6 +21,10 @@ UNIT = 1
 """The resolution of item time, seconds."""
 
 MICROS = 1_000_000
+DAY = 86_400
+
+AFTER_RESTART = 10_000
+"""The same after a restart from the top, when all pages down to the old place bring nothing new."""
 
 STALLED_PAGES = 60
 """Pages without progress before a chain is halted; above the ties that 6,000 items of one second make."""
@@ -87,6 +91,9 @@ class Rules(NamedTuple):
     by_time: bool = True
     child: bool = False
     snapshot: bool = False
+    staged: bool = False
+    daily: bool = False
+    """Item times are whole days: windows are too."""
     sweep_every: int = 0
 
     @property
@@ -96,9 +103,31 @@ class Rules(NamedTuple):
             return (Lane.SWEEP,)
         if self.child:
             return (Lane.MAIN,)
-        if not self.by_time or not self.newest_first:
-            return (Lane.MAIN, Lane.REFRESH) if self.newest_first else (Lane.MAIN,)
-        return (Lane.MAIN, Lane.GAP, Lane.REFRESH)
+        if self.splits:
+            return (Lane.MAIN, Lane.GAP, Lane.REFRESH)
+        return (Lane.MAIN, Lane.REFRESH) if self.newest_first or self.staged else (Lane.MAIN,)
+
+    @property
+    def splits(self) -> bool:
+        """Whether the fresh end and older gaps are lanes of their own; needs paging by time, newest first."""
+        return self.by_time and self.newest_first and not self.child and not self.snapshot and not self.staged
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the listing comes newest first, so that a position proves what is above it."""
+        return self.newest_first and not self.snapshot and not self.staged
+
+    def rereads(self, lane: Lane) -> bool:
+        """
+        Whether a lane ignores coverage: it stops below its window, marks what it met, and then looks for deletions.
+
+        A child reads its refresh window again whenever its parent changed, for a deleted comment changes the count.
+        """
+        return lane in (Lane.REFRESH, Lane.BACKFILL) or self.child
+
+    def marks(self, lane: Lane) -> bool:
+        """Whether the items that an epoch meets are marked with it."""
+        return lane in (Lane.REFRESH, Lane.SWEEP) or self.child or not self.ordered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +195,13 @@ class Change(NamedTuple):
 
 def upper_edge(now: int, rules: Rules) -> int:
     """Give the `hi` of a chain that opens now (rule 4): what is younger than `settle` is never claimed."""
-    return now // MICROS - rules.settle
+    edge = now // MICROS - rules.settle
+    return edge - edge % DAY if rules.daily else edge
+
+
+def mark_of(chain: Chain) -> int:
+    """Give the number that marks items as met by this epoch of this lane, unlike any other lane's."""
+    return chain.epoch * len(Lane) + tuple(Lane).index(chain.key.lane)
 
 
 def window(lane: Lane, spans: Spans, hi: int, start: int, rules: Rules) -> Span | None:
@@ -181,8 +216,7 @@ def window(lane: Lane, spans: Spans, hi: int, start: int, rules: Rules) -> Span 
     if lane is Lane.REFRESH:
         lo = max(start, hi - rules.refresh_window)
         return (lo, hi) if lo < hi else None
-    split = rules.by_time and rules.newest_first and not rules.child
-    edge = max(start, hi - rules.fresh_window) if split else start
+    edge = max(start, hi - rules.fresh_window) if rules.splits else start
     lo, top = (start, edge) if lane is Lane.GAP else (edge, hi)
     gaps = coverage.uncovered(spans, lo, top)
     return (gaps[0][0], gaps[-1][1]) if gaps else None
@@ -303,7 +337,7 @@ def first_until(chain: Chain, spans: Spans, rules: Rules) -> int | None:
 
     The first page of `gap` begins below what was proven since the chain was opened, so it repeats no page of `main`.
     """
-    if not rules.by_time or not chain.ordered:
+    if not rules.by_time or not rules.ordered or not chain.ordered:
         return None
     if chain.position is not None:
         return chain.position.time
@@ -341,7 +375,7 @@ def advance(
     page held is kept all the same.
     """
     position, ordered, progress = _position(chain, page, rules)
-    claims = rules.newest_first and ordered and not rules.snapshot
+    claims = rules.ordered and ordered
     restarts = chain.restarts + page.restarted
     moved = replace(
         chain,
@@ -368,10 +402,11 @@ def advance(
     if not rest:
         return Change(_done(moved), claim=(min(chain.lo, floor), chain.hi) if claims else None)
     claim = (floor, chain.hi) if claims and position is not None else None
-    why = _stuck(moved, rules)
+    why = _stuck(moved)
     if why:
         return Change(halt(moved, why, now=now).chain, claim=claim)
-    if ordered and rules.by_time and position is not None and rest[-1][1] - UNIT < position.time:
+    may_jump = claims and rules.by_time and not rules.rereads(chain.key.lane)
+    if may_jump and position is not None and rest[-1][1] - UNIT < position.time:
         moved = replace(moved, cursor=None, position=Position(rest[-1][1] - UNIT, ""))
     if not yielding:
         return Change(moved, claim=claim)
@@ -382,7 +417,7 @@ def advance(
 def _position(chain: Chain, page: PageFacts, rules: Rules) -> tuple[Position | None, bool, bool]:
     """Rule 0: (position, ordered, progress). The position never rises; a page above it proves nothing more."""
     before, last = chain.position, page.last
-    if rules.snapshot or not rules.newest_first:
+    if not rules.ordered:
         return (last or before), True, page.new_keys > 0
     if last is None:
         return before, chain.ordered, False
@@ -398,17 +433,17 @@ def _position(chain: Chain, page: PageFacts, rules: Rules) -> tuple[Position | N
 def _rest(chain: Chain, spans: Spans, rules: Rules) -> Spans:
     """Give what is still open below the position (rule 1); empty means that the chain is done."""
     everything = ((chain.lo, chain.hi),)
-    if rules.snapshot or not rules.newest_first or not chain.ordered:
+    if not rules.ordered or not chain.ordered:
         return everything
     position = chain.position
-    if chain.key.lane in (Lane.REFRESH, Lane.BACKFILL):
+    if rules.rereads(chain.key.lane):
         return () if position is not None and position.time < chain.lo else everything
     top = chain.hi if position is None else min(chain.hi, position.time + UNIT)
     return coverage.uncovered(spans, chain.lo, top)
 
 
-def _stuck(chain: Chain, rules: Rules) -> str:
-    if chain.stalled >= STALLED_PAGES:
+def _stuck(chain: Chain) -> str:
+    if chain.stalled >= (AFTER_RESTART if chain.restarts else STALLED_PAGES):
         return "no-progress"
     if chain.restarts > RESTARTS:
         return "restarts"
@@ -433,6 +468,21 @@ def park(chain: Chain, *, until: int, reason: str, now: int, nonce: str, token_v
         chain, state=State.PARKED, not_before=until, reason=reason, rung_at=now, token_version=token_version
     )
     return Change(*_new_doorbell(parked, nonce, due=until))
+
+
+def stage(chain: Chain, cursor: str | None, *, until: int, now: int, nonce: str) -> Change:
+    """
+    Note how far a report is: what to ask next, and not before `until`; a report that failed (`cursor` None) is
+    created anew, a few times. `until` in the past rings at once.
+    """
+    restarts = chain.restarts + (cursor is None)
+    moved = replace(chain, cursor=cursor, restarts=restarts, token_version=0)
+    if restarts > RESTARTS:
+        return halt(moved, "report fails", now=now)
+    if until > now:
+        return park(moved, until=until, reason="report", now=now, nonce=nonce)
+    opened = replace(moved, state=State.OPEN, not_before=0, reason="", rung_at=now)
+    return Change(*_new_doorbell(opened, nonce, due=0))
 
 
 def halt(chain: Chain, reason: str, *, now: int) -> Change:
@@ -523,7 +573,8 @@ def open_child(child: Chain, *, now: int, spans: Spans, start: int, rules: Rules
         span: Span | None = (start, child.wanted)
     else:
         gaps = coverage.uncovered(spans, start, child.wanted)
-        span = (gaps[0][0], gaps[-1][1]) if gaps else None
+        again = max(start, child.wanted - rules.refresh_window)
+        span = (min(gaps[0][0], again), gaps[-1][1]) if gaps else None
     if span is None:
         return Change(replace(child, state=State.DONE, doorbell_id="", reason=""))
     due = max(now, (child.wanted + rules.settle) * MICROS)

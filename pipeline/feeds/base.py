@@ -120,8 +120,18 @@ class Feed:
     """Snapshot feeds: the least time between two sweeps of one scope; zero means every tick."""
     history_start: datetime | None = None
     """Nothing older is mined; None means all. Written to the coverage row at the first opening, then never moved."""
+    max_history: timedelta | None = None
+    """The API keeps no older items: `history_start` is not before the first opening minus this."""
+    daily: bool = False
+    """Item times are whole days; windows are too."""
+    single: bool = False
+    """The edge answers with one object, not with a list."""
     partition: Partition = Partition.PAGE
     enrich: tuple[Enrich, ...] = ()
+    enrich_from: tuple[str, ...] = ()
+    """Feeds whose latest items of the same user and scope stand in the enrichment steps' context, by feed and id."""
+    keep_latest: bool = False
+    """Keep each item's latest `data` in SQL, for the enrichment of other feeds."""
     raw_data_type: str = ""
     version: int = 1
     queue: str = ""
@@ -155,10 +165,12 @@ class Feed:
         names = {info.alias or name for name, info in self.item.model_fields.items()}
         return tuple(sorted(names - set(self.volatile)))
 
-    @property
-    def history_start_seconds(self) -> int:
-        """`history_start` as item time; 0 when all history is wanted."""
-        return int(self.history_start.timestamp()) if self.history_start else 0
+    def first_history(self, now: int) -> int:
+        """Give the start of history for a scope that is first opened at `now` (microseconds), as item time."""
+        start = int(self.history_start.timestamp()) if self.history_start else 0
+        if self.max_history is not None:
+            start = max(start, now // 1_000_000 - int(self.max_history.total_seconds()))
+        return start - start % 86_400 if self.daily else start
 
 
 def item_time(value: object) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from pipeline.feeds.base import Discovered, Feed, Item
+from pipeline.feeds.enrichment import author_profile, engagement
 
 
 class Author(BaseModel):
@@ -56,4 +57,7 @@ FEED = Feed(
     "comments.limit(0).summary(true),reactions.limit(0).summary(true)",
     scope=Discovered(kind="page"),
     schedule="0 */15 * * * *",
+    child_marker=("comments", "summary", "total_count"),
+    enrich=(author_profile, engagement),
+    enrich_from=("profile",),
 )

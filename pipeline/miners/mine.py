@@ -18,6 +18,7 @@ from pipeline.bus.messages import MiningMessage, Received, decode_mining
 from pipeline.chains import ids, protocol
 from pipeline.chains.protocol import MICROS, Chain, Change, Key, Lane, Look, PageFacts
 from pipeline.errors import BadMessage, NewerMessage, StoreUnavailable
+from pipeline.feeds.base import ChildOf
 from pipeline.miners import outcomes
 from pipeline.miners.copies import Copies
 from pipeline.miners.outcomes import Ended
@@ -25,14 +26,15 @@ from pipeline.miners.plan import Plan, Plans
 from pipeline.miners.pressure import Pressure
 from pipeline.miners.scopes import NoScopes, Scopes
 from pipeline.processors.data_messages import encode
-from pipeline.processors.read_items import ReadPage, deletion, read_item, read_page
+from pipeline.processors.read_items import ReadPage, read_item, read_page
 from pipeline.settings import Settings
-from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Position, Source, Token
-from pipeline.storage import chains, outbox, pages, transitions
+from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Pending, Position, Source, Token
+from pipeline.storage import chains, children, outbox, pages, transitions
 from pipeline.storage.cache import Cache
+from pipeline.storage.children import Child
 from pipeline.storage.database import Database
 from pipeline.storage.flush import Flusher
-from pipeline.storage.items import Candidate, not_returned
+from pipeline.storage.items import Candidate, deletion, not_returned
 from pipeline.storage.outbox import Held
 from pipeline.storage.pages import Committed, PageWork
 from pipeline.storage.quarantine import Bad
@@ -43,6 +45,12 @@ log = logging.getLogger(__name__)
 
 MAX_SEEKS = 3
 """Requests for one page: the cursor, the re-seek, the top."""
+
+SWEPT_PARENTS = 50
+"""Child scopes that one tick of a child feed visits for one user."""
+
+SKEW_SECONDS = 1
+"""How far the API's clock may be ahead of the database's when a parent counts a child (rule 14)."""
 
 VERIFY_ITEMS = 50
 """Items that one refresh reads by id because its listing did not return them; the next refresh goes on."""
@@ -106,6 +114,8 @@ class Miner:
 
     async def _tick(self, plan: Plan, message: MiningMessage, received: Received) -> Ended:
         """Treat each (scope, lane) of the user by the table; the first chain opened is mined under this message."""
+        if isinstance(plan.feed.scope, ChildOf):
+            return await self._sweep(plan, message, plan.feed.scope.feed)
         found = await self.scopes.of(plan.feed, message.user_id)
         if isinstance(found, NoScopes):
             if found.retry_seconds:
@@ -127,7 +137,7 @@ class Miner:
                 plan.feed,
                 plan.rules,
                 tick,
-                plan.queue,
+                plan.route,
                 lane_doorbell=doorbell,
             )
             held += opening.held
@@ -141,6 +151,23 @@ class Miner:
         # Only now, so that the other lanes begin below what this one has proven.
         await self.flusher.send(held)
         return ended
+
+    async def _sweep(self, plan: Plan, message: MiningMessage, parent_feed: str) -> Ended:
+        """Want the child scopes that nobody visited for long; a child feed's tick opens nothing else."""
+        before = await self.database.now() - plan.rules.sweep_every * MICROS
+        parents = await self.database.read(
+            children.due_for_sweep,
+            message.user_id,
+            parent_feed,
+            plan.feed.name,
+            opened_before=before,
+            limit=SWEPT_PARENTS,
+        )
+        child = Child(plan.feed, plan.rules, plan.queue)
+        for parent in parents:
+            held = await self.database.write("sweep", children.sweep, message.user_id, child, parent, SKEW_SECONDS)
+            await self.flusher.send(held)
+        return Ended.DONE if parents else Ended.NOTHING
 
     async def _to_open(self, plan: Plan, keys: Sequence[Key], tick: Tick, *, redelivered: bool) -> list[Key]:
         """Give the chains with anything to do, one that this very tick opened before first."""
@@ -192,7 +219,7 @@ class Miner:
                 return Ended.STALE
             if looked.verdict is Look.EARLY:
                 unit = transitions.ring_when_due
-                held += await self.database.write("lose", unit, key, doorbell_id, plan.feed, plan.queue)
+                held += await self.database.write("lose", unit, key, doorbell_id, plan.feed, plan.route)
                 return Ended.EARLY
             ready = await self._ready(plan, looked, looked.chain)
             if not isinstance(ready, Token):
@@ -213,10 +240,9 @@ class Miner:
         raise AssertionError("the last page always yields")
 
     async def _look(self, plan: Plan, key: Key, doorbell_id: str, *, note_seen: bool) -> Looked:
-        source = plan.feed.source
         if note_seen:
-            return await self.database.write("look", transitions.look_again, key, doorbell_id, source)
-        return await self.database.read(transitions.look, key, doorbell_id, source)
+            return await self.database.write("look", transitions.look_again, key, doorbell_id, plan.feed)
+        return await self.database.read(transitions.look, key, doorbell_id, plan.feed)
 
     async def _ready(self, plan: Plan, looked: Looked, chain: Chain) -> Token | Change:
         """Give the token to fetch with, or the change that parks the chain before any call is made."""
@@ -245,6 +271,8 @@ class Miner:
             until=None if chain.cursor else protocol.first_until(chain, looked.spans, plan.rules),
             after=Position(*chain.position) if chain.position and chain.position.id else None,
             epoch=chain.epoch,
+            window=(chain.lo, chain.hi),
+            now=looked.now,
         )
         calls, restarted = 0, False
         for _ in range(MAX_SEEKS):
@@ -254,6 +282,8 @@ class Miner:
             calls += answer.calls
             if isinstance(answer, Page):
                 return _Fetched(replace(answer, calls=calls), restarted)
+            if isinstance(answer, Pending):
+                return self._staged(looked, chain, answer)
             verdict = outcomes.judge(answer, now=looked.now, settings=self.settings)
             if not isinstance(verdict, outcomes.Reseek):
                 return await self._stop(plan, looked, chain, token, answer, verdict, calls)
@@ -264,6 +294,11 @@ class Miner:
         return await self._stop(
             plan, looked, chain, token, fault, outcomes.judge(fault, now=looked.now, settings=self.settings), calls
         )
+
+    def _staged(self, looked: Looked, chain: Chain, pending: Pending) -> _Stopped:
+        until = looked.now + int(pending.wait * MICROS)
+        change = protocol.stage(chain, pending.cursor, until=until, now=looked.now, nonce=pages.nonce())
+        return _Stopped(change, pending.calls, pending.detail)
 
     def _seek(self, source: Source, plan: Plan, chain: Chain, request: PageRequest) -> PageRequest:
         if plan.rules.by_time and request.cursor is not None:
@@ -301,7 +336,7 @@ class Miner:
         self, plan: Plan, looked: Looked, chain: Chain, fetched: _Fetched, *, yielding: bool
     ) -> Committed | None:
         page, key = fetched.page, chain.key
-        read = read_page(plan.feed, page.items)
+        read = read_page(plan.feed, page.items, observed=looked.now, context=looked.context)
         known = await self._known(key, read)
         facts = PageFacts(
             protocol.Position(*read.last) if read.last else None, page.cursor, restarted=fetched.restarted
@@ -314,7 +349,7 @@ class Miner:
                 chain=chain,
                 feed=plan.feed,
                 rules=plan.rules,
-                entity=plan.queue,
+                route=plan.route,
                 candidates=read.candidates,
                 bad=read.bad,
                 facts=facts,
@@ -368,14 +403,14 @@ class Miner:
         """Leave a copy of the doorbell if it is still live: this delivery lost to its twin (rule 7)."""
         telemetry.count("pipeline.lost", feed=key.feed)
         lock = int(self.settings.lock_seconds * MICROS)
-        held += await self.database.write("lose", transitions.lose, key, doorbell_id, plan.feed, plan.queue, lock)
+        held += await self.database.write("lose", transitions.lose, key, doorbell_id, plan.feed, plan.route, lock)
         return Ended.LOST
 
     async def _apply(
         self, plan: Plan, chain: Chain, change: Change, held: list[Held], *, calls: int = 0, error: str = ""
     ) -> Ended:
         rows = await self.database.write(
-            "apply", transitions.apply, chain, change, plan.feed, plan.queue, calls=calls, error=error
+            "apply", transitions.apply, chain, change, plan.feed, plan.route, calls=calls, error=error
         )
         if rows is None:
             return await self._lost(plan, chain.key, chain.doorbell_id, held)
@@ -386,7 +421,7 @@ class Miner:
         if change.chain.state is protocol.State.HALTED:
             telemetry.count("pipeline.halted", feed=chain.key.feed, reason=change.chain.reason)
             return Ended.HALTED
-        return Ended.CLOSED
+        return Ended.YIELDED if change.chain.live else Ended.CLOSED
 
     async def _left(self, plan: Plan, before: Chain, after: Chain, held: list[Held]) -> Ended:
         """Say how a commit that took the doorbell away ended; a finished refresh looks for deletions."""
@@ -395,7 +430,7 @@ class Miner:
             return Ended.HALTED
         if after.live and after.epoch == before.epoch:
             return Ended.YIELDED
-        if after.key.lane is Lane.REFRESH:
+        if plan.rules.ordered and plan.rules.marks(after.key.lane):
             held += await self._verify(plan, before)
         return Ended.DONE
 
@@ -406,7 +441,7 @@ class Miner:
         A crash in between loses nothing: the next refresh misses the same items again.
         """
         missing = await self.database.read(
-            not_returned, chain.key, epoch=chain.epoch, lo=chain.lo, hi=chain.hi, limit=VERIFY_ITEMS
+            not_returned, chain.key, mark=protocol.mark_of(chain), lo=chain.lo, hi=chain.hi, limit=VERIFY_ITEMS
         )
         if not missing:
             return []
@@ -424,7 +459,7 @@ class Miner:
                     break
                 found.append(deletion(item_id, moment))
             else:
-                item = read_item(plan.feed, answer, {})
+                item = read_item(plan.feed, answer, observed=now)
                 (found if isinstance(item, Candidate) else bad).append(item)  # type: ignore[arg-type]  # one of the two
         return await self.database.write(
             "verify",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from pipeline.chains.protocol import Rules
+from pipeline.chains.protocol import Chain, Rules
 from pipeline.feeds import Feeds
 from pipeline.feeds.base import ChildOf, Feed, Kind, Raw
 from pipeline.settings import Settings
+from pipeline.sources.base import READ_STAGE
 from pipeline.storage.children import Child
 from pipeline.storage.items import Accepted
 
@@ -22,6 +23,17 @@ class Plan(NamedTuple):
     topic: str
     children: tuple[Child, ...]
     wants_children: Callable[[Accepted], bool]
+    parser_queue: str = ""
+
+    def route(self, chain: Chain) -> str:
+        """Give the queue on which a chain is rung: a finished report is read on the parser's."""
+        reading = self.parser_queue and chain.cursor is not None and chain.cursor.startswith(READ_STAGE)
+        return self.parser_queue if reading else self.queue
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All queues on which its doorbells ring."""
+        return (self.queue, self.parser_queue) if self.parser_queue else (self.queue,)
 
 
 Plans = Mapping[str, Plan]
@@ -42,6 +54,7 @@ def make_plans(feeds: Feeds, settings: Settings) -> Plans:
                 if isinstance(child.scope, ChildOf) and child.scope.feed == feed.name
             ),
             wants_children=_wants_children(feed),
+            parser_queue=settings.entity(feed.parser_queue) if feed.parser_queue else "",
         )
         for feed in feeds.values()
     }
@@ -57,6 +70,8 @@ def _rules(feed: Feed, settings: Settings) -> Rules:
         by_time=feed.pages_by_time,
         child=isinstance(feed.scope, ChildOf),
         snapshot=feed.kind is Kind.SNAPSHOT,
+        staged=feed.kind is Kind.STAGED,
+        daily=feed.daily,
         sweep_every=settings.duration("sweep_every", feed.sweep_every),
     )
 

@@ -41,7 +41,7 @@ class Scopes:
         if isinstance(feed.scope, ChildOf):
             return NoScopes("its scopes are opened by their parents")
         if not isinstance(feed.scope, Discovered):
-            return [user_id]
+            return [user_id] if await self._known_to(feed, user_id) else NoScopes(f"no token for {feed.source}")
         kind = feed.scope.kind
         age = int(self._settings.scopes_max_age_seconds)
         rows = await self._database.read(directory.read_scopes, user_id, kind, max_age_seconds=age)
@@ -58,6 +58,11 @@ class Scopes:
         """Close a scope that the API says is gone."""
         if isinstance(feed.scope, Discovered):
             await self._database.write("scopes", directory.close_scope, key.user_id, feed.scope.kind, key.scope)
+
+    async def _known_to(self, feed: Feed, user_id: str) -> bool:
+        """Whether the user ever had a token for the feed's source, dead or not: others are not its business."""
+        sealed = await self._database.read(read_sealed, user_id, feed.source)
+        return sealed is not None or self._secret(user_id, feed.source, None) is not None
 
     async def _discover(self, feed: Feed, kind: str, user_id: str) -> list[ScopeRow] | NoScopes:
         sealed = await self._database.read(read_sealed, user_id, feed.source)

@@ -45,7 +45,7 @@ class Watchdog:
                 key,
                 plan.feed,
                 plan.rules,
-                plan.queue,
+                plan.route,
                 lock_micros=self._lock,
                 queue_wait_micros=waits.get(plan.queue, 0),
             )

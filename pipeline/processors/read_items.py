@@ -11,9 +11,9 @@ import orjson
 from pydantic import ValidationError
 
 from pipeline.bus.messages import MAX_BODY_BYTES, MAX_DECODED_BYTES, pack
-from pipeline.chains.protocol import Position
+from pipeline.chains.protocol import MICROS, Position
 from pipeline.feeds.base import Feed, Kind, Raw, item_time
-from pipeline.storage.items import TOMBSTONE, Candidate
+from pipeline.storage.items import Candidate
 from pipeline.storage.quarantine import Bad
 
 MAX_ITEM_ID = 128
@@ -31,13 +31,16 @@ class ReadPage(NamedTuple):
     """Time and id of the last item in the API's order that has both."""
 
 
-def read_page(feed: Feed, items: Sequence[Any], context: Mapping[str, Any] | None = None) -> ReadPage:
-    """Read all items of a page in the API's order. `context` is what enrichment steps may use."""
+def read_page(feed: Feed, items: Sequence[Any], *, observed: int, context: Mapping[str, Any] | None = None) -> ReadPage:
+    """
+    Read all items of a page in the API's order. `observed` is the page's observation (microseconds): the time of
+    snapshot items that have none. `context` is what enrichment steps may use.
+    """
     candidates: list[Candidate] = []
     bad: list[Bad] = []
     last: Position | None = None
     for item in items:
-        outcome = read_item(feed, item, context or {})
+        outcome = read_item(feed, item, observed=observed, context=context)
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
             last = Position(outcome.time, outcome.id)
@@ -48,15 +51,15 @@ def read_page(feed: Feed, items: Sequence[Any], context: Mapping[str, Any] | Non
     return ReadPage(candidates, bad, last)
 
 
-def read_item(feed: Feed, raw: Any, context: Mapping[str, Any]) -> Candidate | Bad:
-    """Validate one item against its feed's model."""
+def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any] | None = None) -> Candidate | Bad:
+    """Validate one item against its feed's model; arguments as of `read_page`."""
     if not isinstance(raw, dict):
         return _bad("malformed", "not an object", raw)
     moment = item_time(raw.get(feed.time_field))
     if moment is None:
         if feed.kind is Kind.TIMELINE:
             return _bad("malformed", f"{feed.time_field}: no time", raw, feed)
-        moment = 0
+        moment = observed // MICROS
     try:
         model = feed.item.model_validate(raw)
         raw_json = orjson.dumps(raw)
@@ -67,16 +70,11 @@ def read_item(feed: Feed, raw: Any, context: Mapping[str, Any]) -> Candidate | B
         return _bad("unencodable", type(error).__name__, raw, feed, moment)
     if not 0 < len(model.id) <= MAX_ITEM_ID:
         return _bad("malformed", "id: too long or empty", raw, feed, moment)
-    data = _data(feed, model, raw, context)
+    data = _data(feed, model, raw, context or {})
     if _too_large(raw_json, data):
         return _bad("oversize", f"{len(raw_json)} bytes", raw, feed, moment)
     updated = item_time(raw.get(feed.updated_field)) if feed.updated_field else None
     return Candidate(model.id, moment, content_hash(feed, raw), updated, raw, data, raw_json)
-
-
-def deletion(item_id: str, moment: int) -> Candidate:
-    """Give the candidate that marks an item as deleted."""
-    return Candidate(item_id, moment, TOMBSTONE, None, None, b"null", b"null")
 
 
 def content_hash(feed: Feed, raw: Raw) -> str:

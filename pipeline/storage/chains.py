@@ -73,7 +73,7 @@ _LOSE = (
         chains.c.state.in_([state.value for state in LIVE]),
     )
     .values(attempt=chains.c.attempt + 1)
-    .returning(chains.c.attempt, chains.c.state, chains.c.not_before)
+    .returning(chains.c.attempt, chains.c.state, chains.c.not_before, chains.c.cursor)
 )
 _SEEN = (
     sa.update(chains)
@@ -128,13 +128,18 @@ def lose(connection: Connection, key: Key, doorbell_id: str) -> Chain | None:
     """
     Count the attempt up for a loser's copy (rule 7): ONE statement; None if its doorbell is not live any more.
 
-    Gives the row's doorbell, attempt, state and not_before; the other fields are not read.
+    Gives the row's doorbell, attempt, state, not_before and cursor; the other fields are not read.
     """
     row = connection.execute(_LOSE, {**_key(key), "c_doorbell_id": doorbell_id}).first()
     if row is None:
         return None
     return Chain(
-        key=key, doorbell_id=doorbell_id, attempt=row.attempt, state=State(row.state), not_before=row.not_before
+        key=key,
+        doorbell_id=doorbell_id,
+        attempt=row.attempt,
+        state=State(row.state),
+        not_before=row.not_before,
+        cursor=row.cursor,
     )
 
 

@@ -42,6 +42,11 @@ class Candidate(NamedTuple):
         return self.hash == TOMBSTONE
 
 
+def deletion(item_id: str, moment: int) -> Candidate:
+    """Give the candidate that marks an item as deleted; `moment` is the item's stored time."""
+    return Candidate(item_id, moment, TOMBSTONE, None, None, b"null", b"null")
+
+
 class Accepted(NamedTuple):
     """An item that is new or changed, with the revision that SQL gave it."""
 
@@ -54,13 +59,13 @@ class Accepted(NamedTuple):
 
 
 class Writing(NamedTuple):
-    """What all rows that one transaction writes have in common. `epoch` marks sweeps and refreshes, else 0."""
+    """What all rows that one transaction writes have in common. `mark` names the epoch of a sweep or refresh."""
 
     observed: int
     now: int
     message_id: str
     capture: str = "batch"
-    epoch: int = 0
+    mark: int = 0
 
 
 class Stored(NamedTuple):
@@ -111,8 +116,8 @@ def accept(
     ]
     revised = _update(connection, owner, changed, writing) if changed else {}
     fresh = len(inserted)
-    if writing.epoch and rest:
-        fresh += _mark_swept(connection, owner, [item.id for item in rest], writing.epoch)
+    if writing.mark and rest:
+        fresh += _mark_swept(connection, owner, [item.id for item in rest], writing.mark)
     accepted = [
         Accepted(item, revised.get(item.id, 1)) for item in first.values() if item.id in inserted or item.id in revised
     ]
@@ -129,10 +134,8 @@ def is_newer(item: Candidate, stored: Stored, observed: int) -> bool:
     return observed > stored.observed
 
 
-def not_returned(
-    connection: Connection, key: Key, *, epoch: int, lo: int, hi: int, limit: int
-) -> list[tuple[str, int]]:
-    """Give (id, time) of live items in `[lo, hi)` that the epoch of a refresh did not return, by id (rule 16)."""
+def not_returned(connection: Connection, key: Key, *, mark: int, lo: int, hi: int, limit: int) -> list[tuple[str, int]]:
+    """Give (id, time) of live items in `[lo, hi)` that an epoch did not return, by id (rule 16)."""
     rows = connection.execute(
         sa.select(items.c.item_id, items.c.item_time)
         .where(
@@ -140,7 +143,7 @@ def not_returned(
             items.c.feed == key.feed,
             items.c.scope == key.scope,
             items.c.deleted == 0,
-            items.c.swept != epoch,
+            items.c.swept != mark,
             items.c.item_time >= lo,
             items.c.item_time < hi,
         )
@@ -158,7 +161,7 @@ def _insert(
 ) -> set[str]:
     if not new:
         return set()
-    rows = [(item.id, item.time, item.hash, item.updated, 0, writing.epoch) for item in new]
+    rows = [(item.id, item.time, item.hash, item.updated, 0, writing.mark) for item in new]
     parameters = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1, "rows": _json(rows)}
     result = connection.execute(_insert_statement(connection.dialect.name), parameters)
     return {row[0] for row in result}
@@ -195,12 +198,8 @@ def _update(
     return revised
 
 
-def _mark_swept(connection: Connection, owner: dict[str, str], ids: list[str], epoch: int) -> int:
-    parameters: dict[str, Any] = {
-        **owner,
-        "epoch": epoch,
-        "rows": orjson.dumps([[item_id] for item_id in ids]).decode(),
-    }
+def _mark_swept(connection: Connection, owner: dict[str, str], ids: list[str], mark: int) -> int:
+    parameters: dict[str, Any] = {**owner, "mark": mark, "rows": _json([[item_id] for item_id in ids])}
     return connection.execute(_swept_statement(connection.dialect.name), parameters).rowcount
 
 
@@ -257,7 +256,7 @@ def _update_statement(dialect: str) -> sa.TextClause:
 @cache
 def _swept_statement(dialect: str) -> sa.TextClause:
     rows = json_rows(dialect, json_columns(items, ("item_id",)))
-    match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :epoch"
+    match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :mark"
     if dialect == MSSQL:
-        return sa.text(f"UPDATE d SET swept = :epoch FROM items AS d JOIN {rows} ON {match}")  # noqa: S608 - our names
-    return sa.text(f"UPDATE items AS d SET swept = :epoch FROM {rows} WHERE {match}")  # noqa: S608 - our own names
+        return sa.text(f"UPDATE d SET swept = :mark FROM items AS d JOIN {rows} ON {match}")  # noqa: S608 - our names
+    return sa.text(f"UPDATE items AS d SET swept = :mark FROM {rows} WHERE {match}")  # noqa: S608 - our own names

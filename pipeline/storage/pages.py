@@ -18,7 +18,7 @@ from pipeline.chains import coverage as intervals
 from pipeline.chains import ids, protocol
 from pipeline.chains.protocol import Chain, Change, PageFacts, Rules, State
 from pipeline.feeds.base import Feed
-from pipeline.storage import chains, children, items, outbox, quarantine
+from pipeline.storage import chains, children, items, latest, outbox, quarantine
 from pipeline.storage.chains import Counters
 from pipeline.storage.children import Child
 from pipeline.storage.database import read_now
@@ -37,7 +37,7 @@ class PageWork:
     """As the look before the fetch read it."""
     feed: Feed
     rules: Rules
-    entity: str
+    route: Callable[[Chain], str]
     """The queue on which this chain is rung."""
     candidates: Sequence[Candidate]
     bad: Sequence[Bad]
@@ -51,6 +51,12 @@ class PageWork:
     children: Sequence[Child] = ()
     wants_children: Callable[[Accepted], bool] = lambda accepted: True
     skew_seconds: int = 1
+
+
+MAX_TOMBSTONES = 1000
+"""Deletions that one sweep publishes in its last transaction."""
+
+FAR_FUTURE = 253_402_300_800
 
 
 class Committed(NamedTuple):
@@ -75,6 +81,8 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
         work.observed, now, ids.data_message_id(page_nonce, 0), "batch", before.epoch if marks_sweeps else 0
     )
     accepted, fresh = items.accept(connection, key, work.candidates, writing, known=work.known)
+    if work.feed.keep_latest:
+        latest.keep(connection, key, accepted)
     quarantined = sum(_quarantine(connection, work, bad, now) for bad in work.bad)
     messages = work.encode(accepted, page_nonce) if accepted else []
     change = protocol.advance(
@@ -86,6 +94,8 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
         nonce=nonce(),
         yielding=work.yielding,
     )
+    if work.rules.snapshot and change.chain.state is State.DONE:
+        messages += _tombstones(connection, work, writing, nonce())
     spans = chains.claim(connection, key, covered.spans, *change.claim) if change.claim else covered.spans
     new = sum(one.is_new for one in accepted)
     counters = Counters(
@@ -101,10 +111,10 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
         connection.rollback()
         return None
     change = _reopen_wanted(connection, work, change, wanted, spans, covered.history_start, now)
-    messages += rings(change, work.feed, work.entity)
+    messages += rings(change, work)
     held = outbox.put(connection, key, messages, now)
     for child in work.children:
-        parents = [one for one in accepted if not one.item.deleted and work.wants_children(one)]
+        parents = [one.item.id for one in accepted if not one.item.deleted and work.wants_children(one)]
         held += children.want(connection, key.user_id, child, parents, now, work.skew_seconds)
     return Committed(change.chain, held, new, counters.changed, counters.duplicate, quarantined)
 
@@ -122,6 +132,8 @@ def commit_items(
     now, page_nonce = read_now(connection), nonce()
     writing = Writing(observed, now, ids.data_message_id(page_nonce, 0))
     accepted, _ = items.accept(connection, chain.key, candidates, writing)
+    if feed.keep_latest:
+        latest.keep(connection, chain.key, accepted)
     for one in bad:
         quarantine.put(connection, chain.key, one, observed=observed, now=now, feed_version=feed.version)
     return outbox.put(connection, chain.key, encode(accepted, page_nonce) if accepted else [], now)
@@ -132,9 +144,9 @@ def nonce() -> str:
     return secrets.token_hex(12)
 
 
-def rings(change: Change, feed: Feed, entity: str) -> list[Outgoing]:
+def rings(change: Change, work: PageWork) -> list[Outgoing]:
     """Give the doorbell message of a change, if it rings."""
-    return [doorbell(change.chain, change.ring, feed, entity)] if change.ring else []
+    return [doorbell(change.chain, change.ring, work.feed, work.route(change.chain))] if change.ring else []
 
 
 def _reopen_wanted(
@@ -148,6 +160,15 @@ def _reopen_wanted(
     opened = protocol.open_child(chain, now=now, spans=spans, start=start, rules=work.rules, nonce=nonce())
     chains.store(connection, opened.chain, exists=True)
     return opened._replace(claim=change.claim)
+
+
+def _tombstones(connection: Connection, work: PageWork, writing: Writing, page_nonce: str) -> list[Outgoing]:
+    """Mark as deleted what a finished sweep did not meet; what is beyond the bound, the next sweep finds."""
+    gone = items.not_returned(connection, work.chain.key, mark=writing.mark, lo=0, hi=FAR_FUTURE, limit=MAX_TOMBSTONES)
+    deleted = [items.deletion(item_id, moment) for item_id, moment in gone]
+    stones = writing._replace(message_id=ids.data_message_id(page_nonce, 0))
+    accepted, _ = items.accept(connection, work.chain.key, deleted, stones)
+    return work.encode(accepted, page_nonce) if accepted else []
 
 
 def _quarantine(connection: Connection, work: PageWork, bad: Bad, now: int) -> bool:

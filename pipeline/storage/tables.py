@@ -156,7 +156,7 @@ items = Table(
     Column("changed_at", BigInteger, nullable=False),
     Column("message_id", _id(64), nullable=False),  # the data message that carried the latest revision
     Column("capture", String(8), nullable=False),
-    Column("swept", BigInteger, nullable=False, default=0),  # the last epoch of refresh or sweep that returned it
+    Column("swept", BigInteger, nullable=False, default=0),  # the last marking epoch that returned it
     PrimaryKeyConstraint("user_id", "feed", "scope", "item_id"),
     sqlite_with_rowid=False,
 )
@@ -271,4 +271,16 @@ incarnation = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("value", _id(32), nullable=False),  # in every Redis key: a restored database meets no keys of its past
+)
+
+latest = Table(
+    "latest",
+    metadata,
+    Column("user_id", USER, nullable=False),
+    Column("feed", FEED, nullable=False),
+    Column("scope", SCOPE, nullable=False),
+    Column("item_id", ITEM, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("data", _long_text(), nullable=False),  # the published `data` of the latest revision, JSON
+    PrimaryKeyConstraint("user_id", "feed", "scope", "item_id"),
 )

@@ -6,7 +6,8 @@ is parked, halted or closed, the watchdog rings. Each function is the whole of o
 from __future__ import annotations
 
 import secrets
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -17,12 +18,15 @@ from pipeline.chains import protocol
 from pipeline.chains.coverage import Span, Spans
 from pipeline.chains.protocol import MICROS, Chain, Change, Key, Lane, Rules, State, Watch
 from pipeline.feeds.base import Feed
-from pipeline.storage import chains, outbox
+from pipeline.storage import chains, latest, outbox
 from pipeline.storage.chains import Counters, Covered
 from pipeline.storage.database import read_now
 from pipeline.storage.tables import brakes
 from pipeline.storage.tables import chains as chains_table
 from pipeline.storage.tokens import SealedToken, read_sealed
+
+Route = Callable[[Chain], str]
+"""The queue on which a chain is rung: a staged feed reads its reports on a queue of their own."""
 
 
 class Looked(NamedTuple):
@@ -35,9 +39,11 @@ class Looked(NamedTuple):
     token: SealedToken | None = None
     brake: str = ""
     """The reason of the brake that is on for this feed, else empty."""
+    context: Mapping[str, Any] = {}
+    """What the feed's enrichment steps may use."""
 
 
-def look(connection: Connection, key: Key, doorbell_id: str, source: str) -> Looked:
+def look(connection: Connection, key: Key, doorbell_id: str, feed: Feed) -> Looked:
     """Read everything a fetch depends on. Its `now` is the page's observation."""
     row, now = chains.read(connection, key)
     verdict = protocol.look(row, doorbell_id, now)
@@ -45,13 +51,21 @@ def look(connection: Connection, key: Key, doorbell_id: str, source: str) -> Loo
         return Looked(verdict, row, now)
     fresh = row.cursor is None and row.position is None and key.lane is Lane.GAP
     spans = chains.read_coverage(connection, key).spans if fresh else ()
-    return Looked(verdict, row, now, spans, read_sealed(connection, key.user_id, source), _brake(connection, key.feed))
+    return Looked(
+        verdict,
+        row,
+        now,
+        spans,
+        read_sealed(connection, key.user_id, feed.source),
+        _brake(connection, key.feed),
+        latest.context(connection, key, feed.enrich_from),
+    )
 
 
-def look_again(connection: Connection, key: Key, doorbell_id: str, source: str) -> Looked:
+def look_again(connection: Connection, key: Key, doorbell_id: str, feed: Feed) -> Looked:
     """Look, and note that a re-ring was delivered (rule 9), in one transaction."""
     chains.note_seen(connection, key, doorbell_id)
-    return look(connection, key, doorbell_id, source)
+    return look(connection, key, doorbell_id, feed)
 
 
 _BRAKE = sa.select(brakes.c.reason).where(brakes.c.name.in_(["*", sa.bindparam("feed")]), brakes.c.level == "stop")
@@ -90,7 +104,7 @@ def would_open(connection: Connection, key: Key, feed: Feed, rules: Rules, tick:
 
 
 def open_by_tick(
-    connection: Connection, key: Key, feed: Feed, rules: Rules, tick: Tick, entity: str, *, lane_doorbell: str | None
+    connection: Connection, key: Key, feed: Feed, rules: Rules, tick: Tick, route: Route, *, lane_doorbell: str | None
 ) -> Opening:
     """
     Open a chain for a tick. Without `lane_doorbell` the tick's own message is its doorbell and mines it now; with it
@@ -102,7 +116,7 @@ def open_by_tick(
     now = now or read_now(connection)
     covered = chains.read_coverage(connection, key, lock=True)
     if not covered.first_opened_at:
-        covered = chains.open_coverage(connection, key, history_start=feed.history_start_seconds, now=now)
+        covered = chains.open_coverage(connection, key, history_start=feed.first_history(now), now=now)
     change = _open(row, key, feed, rules, tick, covered, now, lane_doorbell or tick.tick_id)
     if change is None:
         return Opening(row, mine=False, opened=False, held=[])
@@ -112,14 +126,14 @@ def open_by_tick(
     if lane_doorbell is None:
         return Opening(change.chain, mine=True, opened=True, held=[])
     ring = protocol.Ring(lane_doorbell, 0, 0)
-    held = outbox.put(connection, key, [doorbell(change.chain, ring, feed, entity)], now)
+    held = outbox.put(connection, key, [doorbell(change.chain, ring, feed, route(change.chain))], now)
     return Opening(change.chain, mine=False, opened=True, held=held)
 
 
 def _open(
     row: Chain | None, key: Key, feed: Feed, rules: Rules, tick: Tick, covered: Covered, now: int, doorbell_id: str
 ) -> Change | None:
-    start = covered.history_start if covered.first_opened_at else feed.history_start_seconds
+    start = covered.history_start if covered.first_opened_at else feed.first_history(now)
     return protocol.open_by_tick(
         row,
         key,
@@ -136,7 +150,7 @@ def _open(
 
 
 def lose(
-    connection: Connection, key: Key, doorbell_id: str, feed: Feed, entity: str, lock_micros: int
+    connection: Connection, key: Key, doorbell_id: str, feed: Feed, route: Route, lock_micros: int
 ) -> list[outbox.Held]:
     """Leave a copy of a doorbell that lost its compare-and-set or came early (rules 7 and 15); empty if it is stale."""
     row = chains.lose(connection, key, doorbell_id)
@@ -144,16 +158,16 @@ def lose(
         return []
     now = read_now(connection)
     ring = protocol.ring_again(row, now=now, lock_micros=lock_micros)
-    return outbox.put(connection, key, [doorbell(row, ring, feed, entity)], now)
+    return outbox.put(connection, key, [doorbell(row, ring, feed, route(row))], now)
 
 
-def ring_when_due(connection: Connection, key: Key, doorbell_id: str, feed: Feed, entity: str) -> list[outbox.Held]:
+def ring_when_due(connection: Connection, key: Key, doorbell_id: str, feed: Feed, route: Route) -> list[outbox.Held]:
     """Leave a copy due at `not_before` for a doorbell that came early (rule 15); empty if it is stale."""
-    return lose(connection, key, doorbell_id, feed, entity, lock_micros=0)
+    return lose(connection, key, doorbell_id, feed, route, lock_micros=0)
 
 
 def apply(
-    connection: Connection, before: Chain, change: Change, feed: Feed, entity: str, *, calls: int = 0, error: str = ""
+    connection: Connection, before: Chain, change: Change, feed: Feed, route: Route, *, calls: int = 0, error: str = ""
 ) -> list[outbox.Held] | None:
     """Park, halt or close a chain by compare-and-set; None (and nothing is written) if it lost."""
     if chains.advance(connection, before, change.chain, Counters(calls=calls), last_error=error) is None:
@@ -161,7 +175,7 @@ def apply(
         return None
     if not change.ring:
         return []
-    message = doorbell(change.chain, change.ring, feed, entity)
+    message = doorbell(change.chain, change.ring, feed, route(change.chain))
     return outbox.put(connection, before.key, [message], change.chain.rung_at)
 
 
@@ -199,7 +213,7 @@ def watch(
     key: Key,
     feed: Feed,
     rules: Rules,
-    entity: str,
+    route: Route,
     *,
     lock_micros: int,
     queue_wait_micros: int,
@@ -223,15 +237,17 @@ def watch(
             row, now=now, spans=covered.spans, start=covered.history_start, rules=rules, nonce=secrets.token_hex(12)
         )
     chains.store(connection, change.chain, exists=True)
-    messages = [doorbell(change.chain, change.ring, feed, entity)] if change.ring else []
+    messages = [doorbell(change.chain, change.ring, feed, route(change.chain))] if change.ring else []
     return Watched(action, change.chain, outbox.put(connection, key, messages, now))
 
 
-def wake(connection: Connection, user_id: str, reason: str, feeds: dict[str, tuple[Feed, str]]) -> list[outbox.Held]:
+def wake(
+    connection: Connection, user_id: str, reason: str, feeds: Mapping[str, tuple[Feed, Route]]
+) -> list[outbox.Held]:
     """
     Ring all chains of a user that are parked for `reason`, now, with new doorbells: what they waited for has come.
 
-    `feeds` gives each feed with its queue; chains of feeds that are switched off stay parked.
+    `feeds` gives each feed with the route of its doorbells; chains of feeds that are switched off stay parked.
     """
     now = read_now(connection)
     rows = connection.execute(
@@ -251,9 +267,11 @@ def wake(connection: Connection, user_id: str, reason: str, feeds: dict[str, tup
             continue
         change = protocol.park(row, until=now, reason=reason, now=now, nonce=secrets.token_hex(12))
         chains.store(connection, change.chain, exists=True)
-        feed, entity = feeds[feed_name]
+        feed, route = feeds[feed_name]
         assert change.ring
-        held += outbox.put(connection, key, [doorbell(change.chain, change.ring._replace(due=0), feed, entity)], now)
+        held += outbox.put(
+            connection, key, [doorbell(change.chain, change.ring._replace(due=0), feed, route(change.chain))], now
+        )
     return held
 
 

@@ -141,6 +141,16 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "latest",
+        sa.Column("user_id", _id(64), nullable=False),
+        sa.Column("feed", _id(41), nullable=False),
+        sa.Column("scope", _id(128), nullable=False),
+        sa.Column("item_id", _id(128), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("data", _long_text(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "feed", "scope", "item_id"),
+    )
+    op.create_table(
         "leases",
         sa.Column("name", _id(64), nullable=False),
         sa.Column("holder", _id(64), nullable=False),
@@ -253,6 +263,7 @@ def downgrade() -> None:
     op.drop_index("ix_outbox_chain", table_name="outbox")
     op.drop_table("outbox")
     op.drop_table("leases")
+    op.drop_table("latest")
     op.drop_table("items")
     op.drop_table("incarnation")
     op.drop_index("ix_inbox_seen", table_name="inbox")

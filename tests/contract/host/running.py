@@ -63,7 +63,7 @@ class RunningHost:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "infra.local.host", "--app", str(app), "--port", "0", "--verbose"),
+                *(sys.executable, "-m", "infra.local.host", "--app", str(app), "--port", "0"),
                 *("--state", str(app.parent / "state"), *options),
             ],
             cwd=ROOT,
@@ -139,9 +139,11 @@ class RunningHost:
 
 
 @contextlib.contextmanager
-def running(app: Path, *options: str, settings: Mapping[str, str] | None = None) -> Iterator[RunningHost]:
+def running(
+    app: Path, *options: str, settings: Mapping[str, str] | None = None, verbose: bool = True
+) -> Iterator[RunningHost]:
     """Run a host until the block ends; it must come up, and is stopped gently if it still runs."""
-    host = RunningHost(app, *options, settings=settings)
+    host = RunningHost(app, *(("--verbose",) if verbose else ()), *options, settings=settings)
     try:
         yield host.until_up()
         if host.process.poll() is None:
@@ -161,9 +163,9 @@ def refused(app: Path, *options: str, settings: Mapping[str, str] | None = None)
         host.destroy()
 
 
-def until(holds: Callable[[], bool], host: RunningHost | None = None) -> None:
+def until(holds: Callable[[], bool], host: RunningHost | None = None, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until it holds; fails with what the host printed."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, host.text if host else "it never came to hold"
         time.sleep(0.02)

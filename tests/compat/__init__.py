@@ -1,0 +1,1 @@
+"""The local Service Bus with other versions and languages of the client."""

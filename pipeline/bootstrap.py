@@ -78,11 +78,13 @@ async def bootstrap(
     *,
     bus: Bus | None = None,
     sources: dict[str, Source] | None = None,
+    database: Database | None = None,
     clock: Callable[[], int] = system_clock,
     check_schema: bool = True,
 ) -> Pipeline:
     """
-    Build the pipeline. Production passes nothing but settings; tests pass the outside worlds.
+    Build the pipeline. Production passes nothing but settings; tests pass the outside worlds, and a database of
+    theirs to choose when its units run.
 
     Raises ConfigurationError naming every setting at fault, MigrateFirst if the database is older than the code.
     """
@@ -90,7 +92,9 @@ async def bootstrap(
         settings.check()
     telemetry.quiet_libraries()
     install_from_environment(os.environ)
-    database = Database(_secret(settings.database_url, "DATABASE_URL"), threads=settings.sql_threads, clock=clock)
+    database = database or Database(
+        _secret(settings.database_url, "DATABASE_URL"), threads=settings.sql_threads, clock=clock
+    )
     if check_schema:
         await database.read(migrate.require_current)
     feeds = enabled_feeds(settings)
@@ -112,7 +116,7 @@ async def bootstrap(
         secret=secret,
         plans=plans,
         scopes=scopes,
-        copies=Copies(database, bus),
+        copies=Copies(database, bus, clock),
         cache=cache,
         pressure=Pressure(database, settings),
         settings=settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
+from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
@@ -15,7 +15,7 @@ from pipeline.chains.protocol import MICROS, Key, Lane
 from pipeline.errors import BadMessage, RetryLater
 from pipeline.failpoints import failpoint
 from pipeline.storage import quarantine
-from pipeline.storage.database import Database, read_now
+from pipeline.storage.database import Database, read_now, system_clock
 from pipeline.storage.quarantine import Bad
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,10 @@ FIRST_SECONDS, LONGEST_SECONDS = 5, 300
 class Copies:
     """Puts a message off by a copy of its untouched body, or keeps one that can never be read."""
 
-    def __init__(self, database: Database, bus: Bus) -> None:
+    def __init__(self, database: Database, bus: Bus, clock: Callable[[], int] = system_clock) -> None:
         self._database = database
         self._bus = bus
+        self._clock = clock  # this machine's: the database may be what is out of reach
 
     async def put_off(self, received: Received, *, seconds: float, why: str) -> None:
         """
@@ -42,7 +43,7 @@ class Copies:
         if copies > MAX_COPIES:
             raise RetryLater(f"message put off {MAX_COPIES} times: {why}")
         log.warning("message on %s put off by %.0f s (copy %d): %s", received.entity, seconds, copies, why)
-        due = time.time_ns() // 1000 + int(seconds * MICROS)  # no chain waits here; the broker's delay is enough
+        due = self._clock() + int(seconds * MICROS)  # no chain waits here; the broker's delay is enough
         copy = Outgoing(
             received.entity,
             ids.copy_message_id(received.original_id, secrets.token_hex(6)),

@@ -39,8 +39,7 @@ class Pressure:
         if not received.enqueued_at or now - self._noted.get(received.entity, float("-inf")) < NOTE_EVERY_SECONDS:
             return
         self._noted[received.entity] = now
-        wait = time.time_ns() // 1000 - received.enqueued_at
-        await self._database.write("queues", leases.note_wait, received.entity, wait)
+        await self._database.write("queues", leases.note_wait, received.entity, received.enqueued_at)
 
 
 def _passed(backlog: outbox.Backlog, database: Database, settings: Settings) -> str:

@@ -52,10 +52,10 @@ def holds(connection: Connection, name: str, holder: str, token: int) -> bool:
     return row is not None and (row.holder, row.token) == (holder, token)
 
 
-def note_wait(connection: Connection, queue: str, wait_micros: int, *, at_most_every_seconds: int = 60) -> bool:
-    """Note how long a message waited on a queue; False if a note younger than a minute stands."""
+def note_wait(connection: Connection, queue: str, enqueued_at: int, *, at_most_every_seconds: int = 60) -> bool:
+    """Note how long a message has waited on a queue by now; False if a note younger than a minute stands."""
     now = read_now(connection)
-    values = {"wait": max(0, wait_micros), "updated_at": now}
+    values = {"wait": max(0, now - enqueued_at), "updated_at": now}
     done = connection.execute(
         sa.update(queues)
         .where(queues.c.name == queue, queues.c.updated_at <= now - at_most_every_seconds * MICROS)

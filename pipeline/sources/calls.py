@@ -7,6 +7,7 @@ The same for all sources; what an answer means, the source's `Dialect` says.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -102,7 +103,7 @@ class Caller:
         """Make a call that has no size, under the deadline."""
         try:
             async with asyncio.timeout(self._options.total_timeout):
-                outcome = await self._ask(call, tally)
+                outcome = await self._ask(call, tally, retry=_worth_another_try)
         except TimeoutError:
             return self._too_late(tally)
         return outcome if isinstance(outcome, Reply) else self._fault(outcome, tally)
@@ -113,22 +114,34 @@ class Caller:
         """
         Ask for a page, with half the limit each time that it is too heavy; gives the limit that was borne, too.
 
-        `TOO_MUCH` leaves here only when a single item is too much, or the time is up.
+        `TOO_MUCH` leaves here only when a single item is too much, or the time is up. A fault that may be an outage
+        as well is tried smaller, too, but not more often than any passing fault, and teaches the limits only if that
+        helped.
         """
+        suspected = 0
         try:
             async with asyncio.timeout(self._options.total_timeout):
                 while True:
-                    outcome = await self._ask(make(limit), tally)
+                    outcome = await self._ask(make(limit), tally, retry=_worth_the_same_try)
                     if isinstance(outcome, Reply):
+                        if suspected:
+                            limits.too_much(key, 2 * limit)
                         return outcome, limit
-                    smaller = limits.too_much(key, limit) if outcome.shrink else 0
+                    smaller = limit // 2 if outcome.shrink else 0
+                    if outcome.kind is FaultKind.TRANSIENT:
+                        suspected += 1
+                        smaller = max(1, smaller) if outcome.shrink and suspected < ATTEMPTS else 0
+                    elif outcome.shrink:
+                        limits.too_much(key, limit)
                     if not smaller:
                         return self._fault(outcome, tally)
+                    if suspected:
+                        await self._sleep(random.uniform(0.0, MAX_PAUSE_SECONDS / 2))
                     limit = smaller
         except TimeoutError:
             return self._too_late(tally)
 
-    async def _ask(self, call: Call, tally: Tally) -> Reply | Verdict:
+    async def _ask(self, call: Call, tally: Tally, *, retry: Callable[[Reply | Verdict], bool]) -> Reply | Verdict:
         """
         Make the call and its quick retries.
 
@@ -143,7 +156,7 @@ class Caller:
             sleep=self._sleep,
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.25, max=MAX_PAUSE_SECONDS),
-            retry=retry_if_result(_worth_another_try),
+            retry=retry_if_result(retry),
             retry_error_callback=_last_result,
         )
         outcome: Reply | Verdict = await retrying(attempt)
@@ -206,6 +219,11 @@ def _last_result(state: RetryCallState) -> Reply | Verdict:
 
 def _worth_another_try(outcome: Reply | Verdict) -> bool:
     return isinstance(outcome, Verdict) and outcome.quick
+
+
+def _worth_the_same_try(outcome: Reply | Verdict) -> bool:
+    """Where the page can be made smaller, that is the better second try."""
+    return isinstance(outcome, Verdict) and outcome.quick and not outcome.shrink
 
 
 def _parsed(answer: Answer, list_field: str) -> Any:

@@ -86,7 +86,7 @@ class GraphSource:
             return outcome
         reply, limit = outcome
         start = _start(request)
-        listing = Listing([reply.body], None) if _is_node(request.feed) else read_listing(reply.body, start.after)
+        listing = _read_node(reply.body, request) if _is_node(request.feed) else read_listing(reply.body, start.after)
         if isinstance(listing, Verdict):
             return _fault(listing, tally)
         self._limits.learn(key, listing.items, limit, id_field=request.feed.id_field, fresh=fresh)
@@ -237,6 +237,14 @@ def _start(request: PageRequest) -> Start:
 def _is_node(feed: Feed) -> bool:
     """Whether a feed reads the object itself, not one of its edges: then the answer is the one item."""
     return "/" not in feed.path.strip("/")
+
+
+def _read_node(body: Any, request: PageRequest) -> Listing | Verdict:
+    """Give an object as a listing of one; another object than asked for must not be stored under its scope."""
+    item_id = body.get(request.feed.id_field) if isinstance(body, dict) else None
+    if isinstance(item_id, str) and request.feed.path.strip("/") == "{scope}" and item_id != request.scope:
+        return Verdict(FaultKind.REFUSED, "wrong-item")
+    return Listing([body], None)
 
 
 def _scope(item: Any) -> ScopeRef | None:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -140,6 +141,28 @@ async def test_too_much_leaves_the_source_only_at_a_single_item():
     assert (fault.kind, fault.calls) == (FaultKind.TOO_MUCH, 7)
 
 
+async def test_an_unknown_error_is_tried_smaller_but_not_for_ever():
+    """It may be a heavy page or an outage; seven halvings with retries would open everybody's breaker."""
+    async with serving(error(1, 500)) as server:
+        fault = await fetch(server)
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.calls) == (FaultKind.TRANSIENT, 3)
+    assert [re.findall(r"&limit=(\d+)", asked) for asked in server.requests] == [["100"], ["50"], ["25"]]
+
+
+async def test_an_outage_does_not_make_everybodys_pages_small():
+    """Small pages cost calls long after it is over."""
+    async with serving(error(1, 500), error(1, 500), error(1, 500), answer(200, ONE)) as server:
+        source = GraphSource(options(server), MemoryBudget())
+        await source.fetch(request())
+        page = await source.fetch(request())
+        await source.close()
+
+    assert isinstance(page, Page)
+    assert page.limit == 100
+
+
 async def test_a_passing_fault_is_tried_three_times_and_then_parked():
     """A hiccup costs a moment; an outage must not hold a message's lock."""
     async with serving(answer(503, "<html>")) as server:
@@ -256,6 +279,15 @@ async def test_a_node_feed_has_the_node_as_its_one_item():
     assert isinstance(page, Page)
     assert (list(page.items), page.cursor) == ([{"id": "1000", "name": "Page 0"}], None)
     assert "limit" not in server.requests[0].splitlines()[0].replace("limit(0)", "")
+
+
+async def test_another_object_than_asked_for_is_not_stored_under_its_name():
+    """One person's profile under another's id is worse than none."""
+    async with serving(answer(200, '{"id": "666"}')) as server:
+        fault = await fetch(server, request(feed=replace(FEED, path="/{scope}")))
+
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.code) == (FaultKind.REFUSED, "wrong-item")
 
 
 async def test_discovery_follows_its_pages():

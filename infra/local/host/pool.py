@@ -28,6 +28,8 @@ _BACK_OFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 # A worker that lived this long had no trouble starting.
 _SETTLED_SECONDS = 60.0
 _STOP_LIMIT_SECONDS = 5.0
+# How long an HTTP or timer invocation waits for a restart; listeners do not even receive meanwhile.
+_NO_WORKER_SECONDS = 60.0
 # A longer line is passed on in pieces.
 _LINE_LIMIT_BYTES = 256 * 1024
 
@@ -168,14 +170,22 @@ class WorkerPool:
 
     async def invoke(self, invocation: Invocation, invocation_id: str) -> Result:
         """Run it and return its result; raises WorkerLost when its worker died or timed out."""
-        while not self._workers:
-            await self._ready.wait()
+        if not self._workers:
+            await self._until_one_is_ready()
         worker = min(self._workers.values(), key=lambda each: len(each.pending))
         assert worker.channel is not None
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         worker.pending[invocation_id] = _Pending(answer, time.monotonic() + (self._timeout or 0.0))
         worker.channel.send(("invoke", invocation_id, *invocation))
         return await answer
+
+    async def _until_one_is_ready(self) -> None:
+        try:
+            await asyncio.wait_for(self._ready.wait(), _NO_WORKER_SECONDS)
+        except TimeoutError:
+            raise WorkerLost(f"no worker for {_NO_WORKER_SECONDS:.0f} s") from None
+        if not self._workers:
+            raise WorkerLost("the worker ended as soon as it had started")
 
     def new_id(self) -> str:
         return next(self._ids)

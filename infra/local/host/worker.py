@@ -125,8 +125,12 @@ async def load(app: str) -> list[dict[str, Any]]:
 
     Raises AppFailed for whatever production answers with "0 functions found".
     """
-    import azure_functions_runtime as runtime
-
+    try:
+        import azure_functions_runtime as runtime
+    except ImportError as missing:
+        raise AppFailed(
+            f"{missing}: Microsoft's worker code is not installed here; `make install` does it"
+        ) from missing
     if not os.path.exists(os.path.join(app, os.environ.get("PYTHON_SCRIPT_FILE_NAME") or "function_app.py")):
         raise AppFailed(f"no {os.environ.get('PYTHON_SCRIPT_FILE_NAME') or 'function_app.py'} in {app}")
     runtime.start_threadpool_executor()
@@ -202,13 +206,18 @@ class Worker:
     """Runs invocations, each in its own task: the runtime attaches trace context and never detaches it."""
 
     def __init__(self) -> None:
+        self._datum_type: Any = None
+        self._native: Any = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.channel: Channel | None = None
+
+    def attach(self) -> None:
+        """Take hold of the runtime, once it is known to be installed."""
         from azure_functions_runtime.bindings.datumdef import Datum
         from azure_functions_runtime.native_invocation import invocation_request_native
 
         self._datum_type = Datum
         self._native = invocation_request_native
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.channel: Channel | None = None
 
     def received(self, message: tuple[Any, ...]) -> None:
         task = asyncio.get_running_loop().create_task(self._invoke(*message[1:]))
@@ -343,6 +352,7 @@ async def serve(app: str, channel_fd: int) -> None:
     try:
         functions = await load(app)
         read_times_quickly()
+        worker.attach()
     except AppFailed as failed:
         channel.send(("failed", str(failed), failed.trace))
     except Exception as failed:  # noqa: BLE001 - the host prints it and gives up

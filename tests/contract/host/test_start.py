@@ -124,6 +124,23 @@ def test_an_import_error_prints_its_traceback(tmp_path):
         assert host.lines[-1].startswith("host: ModuleNotFoundError")
 
 
+def test_an_app_of_which_nothing_can_run_is_an_error(tmp_path):
+    """A host that waits for nothing looks like one that works."""
+    app = write_app(tmp_path / "app", "@app.queue_trigger(arg_name='m', queue_name='q', connection='S')\ndef a(m): ...")
+    with refused(app) as host:
+        assert host.process.returncode == 1
+        assert "no function can run" in host.text
+        assert "a: binding m (queueTrigger): this trigger is not supported" in host.text
+
+
+def test_a_taken_port_is_told_without_a_traceback(tmp_path):
+    """The commonest way for a second start to fail."""
+    app = write_app(tmp_path / "app", "@app.route(route='x')\nasync def x(req: func.HttpRequest):\n    return 'x'")
+    with running(app) as first, refused(app, "--port", first.address.rpartition(":")[2]) as second:
+        assert second.process.returncode == 2
+        assert "Traceback" not in second.text
+
+
 def test_a_folder_without_an_app_is_an_error(tmp_path):
     """Started in the wrong place."""
     with refused(tmp_path) as host:

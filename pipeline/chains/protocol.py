@@ -396,7 +396,8 @@ def advance(
     )
     floor = chain.lo if position is None else position.time + UNIT
     if page.cursor is None:
-        end = None if rules.snapshot else (min(chain.lo, floor) if claims else chain.lo, chain.hi)
+        # An ordered listing that ends has shown that nothing older exists: that is proven, too.
+        end = None if rules.snapshot else (0 if claims else chain.lo, chain.hi)
         return Change(_done(moved), claim=end)
     rest = _rest(moved, spans, rules)
     if not rest:

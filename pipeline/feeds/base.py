@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -124,8 +125,6 @@ class Feed:
     """The API keeps no older items: `history_start` is not before the first opening minus this."""
     daily: bool = False
     """Item times are whole days; windows are too."""
-    single: bool = False
-    """The edge answers with one object, not with a list."""
     partition: Partition = Partition.PAGE
     enrich: tuple[Enrich, ...] = ()
     enrich_from: tuple[str, ...] = ()
@@ -159,11 +158,11 @@ class Feed:
         """The app setting that holds the schedule, e.g. `POSTS_SCHEDULE_MINER`."""
         return f"{self.name.upper().replace('-', '_')}_SCHEDULE_MINER"
 
-    @property
-    def hashed(self) -> tuple[str, ...]:
-        """The declared raw fields over which the content hash is taken, sorted."""
+    @cached_property
+    def hashed(self) -> frozenset[str]:
+        """The declared raw fields over which the content hash is taken."""
         names = {info.alias or name for name, info in self.item.model_fields.items()}
-        return tuple(sorted(names - set(self.volatile)))
+        return frozenset(names - set(self.volatile))
 
     def first_history(self, now: int) -> int:
         """Give the start of history for a scope that is first opened at `now` (microseconds), as item time."""

@@ -27,7 +27,6 @@ FEED = Feed(
     kind=Kind.SNAPSHOT,
     newest_first=False,
     pages_by_time=False,
-    single=True,
     updated_field=None,
     schedule="0 10 * * * *",
     keep_latest=True,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -210,8 +211,10 @@ class Miner:
     async def _pages(self, plan: Plan, key: Key, doorbell_id: str, held: list[Held], *, again: bool) -> Ended:
         started = self.clock()
         expected: Chain | None = None
+        context: Mapping[str, Any] = {}
         for page_number in range(1, self.settings.pages_per_message + 1):
-            looked = await self._look(plan, key, doorbell_id, note_seen=again and page_number == 1)
+            looked = await self._look(plan, key, doorbell_id, first=page_number == 1, again=again)
+            context = looked.context or context
             if expected and not _same_place(looked.chain, expected):
                 return await self._lost(plan, key, doorbell_id, held)
             if looked.verdict is Look.STALE or looked.chain is None:
@@ -230,7 +233,7 @@ class Miner:
             spent = self.clock() - started
             last = page_number == self.settings.pages_per_message
             yielding = last or spent > self.settings.message_time_budget_seconds
-            committed = await self._commit(plan, looked, looked.chain, page, yielding=yielding)
+            committed = await self._commit(plan, looked, page, context, yielding=yielding)
             if committed is None:
                 return await self._lost(plan, key, doorbell_id, held)
             held += committed.held
@@ -239,10 +242,10 @@ class Miner:
             expected = committed.chain
         raise AssertionError("the last page always yields")
 
-    async def _look(self, plan: Plan, key: Key, doorbell_id: str, *, note_seen: bool) -> Looked:
-        if note_seen:
+    async def _look(self, plan: Plan, key: Key, doorbell_id: str, *, first: bool, again: bool) -> Looked:
+        if first and again:
             return await self.database.write("look", transitions.look_again, key, doorbell_id, plan.feed)
-        return await self.database.read(transitions.look, key, doorbell_id, plan.feed)
+        return await self.database.read(transitions.look, key, doorbell_id, plan.feed, with_context=first)
 
     async def _ready(self, plan: Plan, looked: Looked, chain: Chain) -> Token | Change:
         """Give the token to fetch with, or the change that parks the chain before any call is made."""
@@ -333,10 +336,11 @@ class Miner:
         return _Stopped(change, calls, error)
 
     async def _commit(
-        self, plan: Plan, looked: Looked, chain: Chain, fetched: _Fetched, *, yielding: bool
+        self, plan: Plan, looked: Looked, fetched: _Fetched, context: Mapping[str, Any], *, yielding: bool
     ) -> Committed | None:
-        page, key = fetched.page, chain.key
-        read = read_page(plan.feed, page.items, observed=looked.now, context=looked.context)
+        assert looked.chain
+        chain, page, key = looked.chain, fetched.page, looked.chain.key
+        read = read_page(plan.feed, page.items, observed=looked.now, context=context)
         known = await self._known(key, read)
         facts = PageFacts(
             protocol.Position(*read.last) if read.last else None, page.cursor, restarted=fetched.restarted

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.bus.messages import MAX_BODY_BYTES, MAX_DECODED_BYTES, pack
 from pipeline.chains.protocol import MICROS, Position
-from pipeline.feeds.base import Feed, Kind, Raw, item_time
+from pipeline.feeds.base import Feed, Item, Kind, Raw, item_time
 from pipeline.storage.items import Candidate
 from pipeline.storage.quarantine import Bad
 
@@ -39,8 +40,8 @@ def read_page(feed: Feed, items: Sequence[Any], *, observed: int, context: Mappi
     candidates: list[Candidate] = []
     bad: list[Bad] = []
     last: Position | None = None
-    for item in items:
-        outcome = read_item(feed, item, observed=observed, context=context)
+    for item, model in zip(items, _models(feed, items), strict=True):
+        outcome = _read(feed, item, model, observed, context or {})
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
             last = Position(outcome.time, outcome.id)
@@ -53,6 +54,23 @@ def read_page(feed: Feed, items: Sequence[Any], *, observed: int, context: Mappi
 
 def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any] | None = None) -> Candidate | Bad:
     """Validate one item against its feed's model; arguments as of `read_page`."""
+    return _read(feed, raw, None, observed, context or {})
+
+
+@cache
+def _adapter(item: type[Item]) -> TypeAdapter[list[Item]]:
+    return TypeAdapter(list[item])  # type: ignore[valid-type]  # the feed's model is known only at run time
+
+
+def _models(feed: Feed, items: Sequence[Any]) -> Sequence[Item | None]:
+    """Validate a whole page at once, which a good page passes; a bad one is looked at item by item."""
+    try:
+        return _adapter(feed.item).validate_python(items)
+    except (ValidationError, RecursionError):
+        return [None] * len(items)
+
+
+def _read(feed: Feed, raw: Any, model: Item | None, observed: int, context: Mapping[str, Any]) -> Candidate | Bad:
     if not isinstance(raw, dict):
         return _bad("malformed", "not an object", raw)
     moment = item_time(raw.get(feed.time_field))
@@ -61,7 +79,7 @@ def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any]
             return _bad("malformed", f"{feed.time_field}: no time", raw, feed)
         moment = observed // MICROS
     try:
-        model = feed.item.model_validate(raw)
+        model = model or feed.item.model_validate(raw)
         raw_json = orjson.dumps(raw)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
@@ -70,7 +88,7 @@ def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any]
         return _bad("unencodable", type(error).__name__, raw, feed, moment)
     if not 0 < len(model.id) <= MAX_ITEM_ID:
         return _bad("malformed", "id: too long or empty", raw, feed, moment)
-    data = _data(feed, model, raw, context or {})
+    data = _data(feed, model, raw, context)
     if _too_large(raw_json, data):
         return _bad("oversize", f"{len(raw_json)} bytes", raw, feed, moment)
     updated = item_time(raw.get(feed.updated_field)) if feed.updated_field else None
@@ -83,18 +101,16 @@ def content_hash(feed: Feed, raw: Raw) -> str:
 
     32 hexadecimal characters.
     """
-    chosen = {name: raw[name] for name in feed.hashed if name in raw}
+    chosen = raw if raw.keys() <= feed.hashed else {name: raw[name] for name in feed.hashed if name in raw}
     return hashlib.blake2b(orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
-def _data(feed: Feed, model: Any, raw: Raw, context: Mapping[str, Any]) -> bytes:
-    encoded: bytes = model.__pydantic_serializer__.to_json(model)
-    if not feed.enrich:
-        return encoded
-    data = orjson.loads(encoded)
+def _data(feed: Feed, model: Item, raw: Raw, context: Mapping[str, Any]) -> bytes:
+    encoded = model.__pydantic_serializer__.to_json(model)
+    added: dict[str, Any] = {}
     for step in feed.enrich:
-        data.update(step(raw, context))
-    return orjson.dumps(data)
+        added.update(step(raw, context))
+    return encoded[:-1] + b"," + orjson.dumps(added)[1:] if added else encoded
 
 
 def _too_large(raw_json: bytes, data: bytes) -> bool:

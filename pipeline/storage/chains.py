@@ -43,8 +43,9 @@ def _where_key() -> sa.ColumnElement[bool]:
     return sa.and_(*(chains.c[name] == sa.bindparam(f"k_{name}") for name in _KEY))
 
 
-_SELECT = sa.select(chains, db_now().label("db_now"))
-_BY_KEY = _SELECT.where(_where_key())
+SELECT = sa.select(chains, db_now().label("db_now"))
+WHERE_KEY = _where_key()
+_BY_KEY = SELECT.where(WHERE_KEY)
 _BY_KEY_LOCKED = _BY_KEY.with_hint(chains, LOCK_HINT, MSSQL)
 _TOTALS = tuple(f"total_{name}" for name in Counters._fields)
 _SET: dict[str, Any] = {name: sa.bindparam(f"v_{name}") for name in _COLUMNS if name != "wanted"}
@@ -90,14 +91,14 @@ _COVERAGE_UPDATE = sa.update(coverage).where(_COVERAGE_WHERE).values(spans=sa.bi
 
 def read(connection: Connection, key: Key, *, lock: bool = False) -> tuple[Chain | None, int]:
     """Read a chain and the database's time (0 if there is no row); `lock` keeps the row until the commit."""
-    row = connection.execute(_BY_KEY_LOCKED if lock else _BY_KEY, _key(key)).mappings().first()
+    row = connection.execute(_BY_KEY_LOCKED if lock else _BY_KEY, key_parameters(key)).mappings().first()
     return (from_row(row), int(row["db_now"])) if row else (None, 0)
 
 
 def store(connection: Connection, chain: Chain, *, exists: bool) -> None:
     """Write a row that this transaction has locked, or insert the first one of its key."""
     if exists:
-        connection.execute(_STORE, {**_key(chain.key), **_values(chain), "v_wanted": chain.wanted})
+        connection.execute(_STORE, {**key_parameters(chain.key), **_values(chain), "v_wanted": chain.wanted})
         return
     values = {name[2:]: value for name, value in _values(chain).items()}
     connection.execute(_INSERT, {**chain.key._asdict(), **values, "wanted": chain.wanted})
@@ -112,7 +113,7 @@ def advance(
     Returns `wanted` as this UPDATE sees it, which decides whether a child's next chain opens (rule 14).
     """
     parameters = {
-        **_key(before.key),
+        **key_parameters(before.key),
         **_values(after),
         "c_epoch": before.epoch,
         "c_seq": before.seq,
@@ -130,7 +131,7 @@ def lose(connection: Connection, key: Key, doorbell_id: str) -> Chain | None:
 
     Gives the row's doorbell, attempt, state, not_before and cursor; the other fields are not read.
     """
-    row = connection.execute(_LOSE, {**_key(key), "c_doorbell_id": doorbell_id}).first()
+    row = connection.execute(_LOSE, {**key_parameters(key), "c_doorbell_id": doorbell_id}).first()
     if row is None:
         return None
     return Chain(
@@ -145,7 +146,7 @@ def lose(connection: Connection, key: Key, doorbell_id: str) -> Chain | None:
 
 def note_seen(connection: Connection, key: Key, doorbell_id: str) -> None:
     """Note that a re-ring was delivered; without it the watchdog would halt chains that only wait in a backlog."""
-    connection.execute(_SEEN, {**_key(key), "c_doorbell_id": doorbell_id})
+    connection.execute(_SEEN, {**key_parameters(key), "c_doorbell_id": doorbell_id})
 
 
 def read_coverage(connection: Connection, key: Key, *, lock: bool = False) -> Covered:
@@ -196,7 +197,8 @@ def from_row(row: RowMapping) -> Chain:
     )
 
 
-def _key(key: Key) -> dict[str, Any]:
+def key_parameters(key: Key) -> dict[str, Any]:
+    """Give the parameters of `WHERE_KEY`."""
     return {"k_user_id": key.user_id, "k_feed": key.feed, "k_scope": key.scope, "k_lane": key.lane.value}
 
 

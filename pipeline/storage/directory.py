@@ -32,16 +32,17 @@ ACTIVE, DISABLED = "active", "disabled"
 OPEN, CLOSED = "open", "closed"
 
 
-def put_user(connection: Connection, user_id: str, *, priority: int = 0) -> bool:
-    """Add a user, or make a disabled one active again; False if nothing was new."""
+def put_user(connection: Connection, user_id: str, *, priority: int | None = None) -> bool:
+    """Add a user, or make a disabled one active again; False if nothing was new. Without a priority the old one stays."""
     row = connection.execute(sa.select(users.c.state).where(users.c.user_id == user_id)).first()
     if row is None:
         connection.execute(
             sa.insert(users),
-            {"user_id": user_id, "state": ACTIVE, "priority": priority, "created_at": read_now(connection)},
+            {"user_id": user_id, "state": ACTIVE, "priority": priority or 0, "created_at": read_now(connection)},
         )
         return True
-    connection.execute(sa.update(users).where(users.c.user_id == user_id).values(state=ACTIVE, priority=priority))
+    values = {"state": ACTIVE} if priority is None else {"state": ACTIVE, "priority": priority}
+    connection.execute(sa.update(users).where(users.c.user_id == user_id).values(**values))
     return bool(row.state != ACTIVE)
 
 

@@ -190,12 +190,22 @@ def _update(
         )
         for item, old in changed
     ]
-    parameters = {**owner, **_common(writing), "rows": _json(rows)}
-    result = connection.execute(_update_statement(connection.dialect.name), parameters)
-    revised = {row[0]: row[1] for row in result}
+    revised = _revise(connection, {**owner, **_common(writing)}, rows)
     if len(revised) != len(changed):
         raise Conflict("another transaction revised an item of this page")
     return revised
+
+
+def _revise(connection: Connection, parameters: dict[str, Any], rows: list[tuple[Any, ...]]) -> dict[str, int]:
+    """Run the compare-and-set on revision for all rows; gives the new revision of those that won."""
+    dialect = connection.dialect.name
+    if dialect == MSSQL:
+        result = connection.execute(_update_statement(dialect), {**parameters, "rows": _json(rows)})
+        return {row[0]: row[1] for row in result}
+    # SQLite would scan the whole scope to join it with JSON rows; each row by its key is a search.
+    each = [{**parameters, **{f"r_{name}": value for name, value in zip(_CHANGED, row, strict=True)}} for row in rows]
+    won = connection.execute(_update_statement(dialect), each).rowcount
+    return {row[0]: row[1] + 1 for row in rows} if won == len(rows) else {}
 
 
 def _mark_swept(connection: Connection, owner: dict[str, str], ids: list[str], mark: int) -> int:
@@ -227,36 +237,43 @@ _OWNED = "d.user_id = :user_id AND d.feed = :feed AND d.scope = :scope"
 
 @cache
 def _read_statement(dialect: str) -> sa.TextClause:
-    hint = f" {LOCK_HINT}" if dialect == MSSQL else ""
+    columns = "d.item_id, d.revision, d.hash, d.updated, d.observed, d.deleted"
     rows = json_rows(dialect, json_columns(items, ("item_id",)))
-    return sa.text(
-        "SELECT d.item_id, d.revision, d.hash, d.updated, d.observed, d.deleted "  # noqa: S608 - our own names
-        f"FROM {rows} JOIN items AS d{hint} ON d.item_id = s.item_id AND {_OWNED}"
-    )
+    if dialect == MSSQL:
+        join = f"{rows} JOIN items AS d {LOCK_HINT} ON d.item_id = s.item_id AND {_OWNED}"
+        return sa.text(f"SELECT {columns} FROM {join}")  # noqa: S608 - our own names
+    return sa.text(f"SELECT {columns} FROM items AS d WHERE {_OWNED} AND {_among(rows)}")  # noqa: S608 - our own names
 
 
 @cache
 def _update_statement(dialect: str) -> sa.TextClause:
-    rows = json_rows(dialect, json_columns(items, _CHANGED))
     copied = ("hash", "updated", "deleted", "item_time")
-    sets = [f"{name} = s.{name}" for name in copied]
-    sets += [f"{name} = :{name}" for name in ("observed", "changed_at", "message_id", "capture")]
-    match = f"{_OWNED} AND d.item_id = s.item_id AND d.revision = s.revision"
+    common = ", ".join(f"{name} = :{name}" for name in ("observed", "changed_at", "message_id", "capture"))
     if dialect == MSSQL:
+        rows = json_rows(dialect, json_columns(items, _CHANGED))
+        sets = ", ".join(f"{name} = s.{name}" for name in copied)
         return sa.text(
-            f"UPDATE d SET revision = d.revision + 1, {', '.join(sets)} "  # noqa: S608 - our own names
-            f"OUTPUT inserted.item_id, inserted.revision FROM items AS d JOIN {rows} ON {match}"
+            f"UPDATE d SET revision = d.revision + 1, {sets}, {common} "  # noqa: S608 - our own names
+            f"OUTPUT inserted.item_id, inserted.revision FROM items AS d JOIN {rows} "
+            f"ON {_OWNED} AND d.item_id = s.item_id AND d.revision = s.revision"
         )
+    sets = ", ".join(f"{name} = :r_{name}" for name in copied)
     return sa.text(
-        f"UPDATE items AS d SET revision = d.revision + 1, {', '.join(sets)} "  # noqa: S608 - our own names
-        f"FROM {rows} WHERE {match} RETURNING item_id, revision"
+        f"UPDATE items AS d SET revision = d.revision + 1, {sets}, {common} "  # noqa: S608 - our own names
+        f"WHERE {_OWNED} AND d.item_id = :r_item_id AND d.revision = :r_revision"
     )
 
 
 @cache
 def _swept_statement(dialect: str) -> sa.TextClause:
     rows = json_rows(dialect, json_columns(items, ("item_id",)))
-    match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :mark"
     if dialect == MSSQL:
+        match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :mark"
         return sa.text(f"UPDATE d SET swept = :mark FROM items AS d JOIN {rows} ON {match}")  # noqa: S608 - our names
-    return sa.text(f"UPDATE items AS d SET swept = :mark FROM {rows} WHERE {match}")  # noqa: S608 - our own names
+    match = f"{_OWNED} AND {_among(rows)} AND d.swept <> :mark"
+    return sa.text(f"UPDATE items AS d SET swept = :mark WHERE {match}")  # noqa: S608 - our own names
+
+
+def _among(rows: str) -> str:
+    # A subquery makes SQLite search the key for each id; a join would scan all items of the scope.
+    return f"d.item_id IN (SELECT s.item_id FROM {rows})"  # noqa: S608 - our own names

@@ -23,7 +23,8 @@ from pipeline.storage.chains import Counters, Covered
 from pipeline.storage.database import read_now
 from pipeline.storage.tables import brakes
 from pipeline.storage.tables import chains as chains_table
-from pipeline.storage.tokens import SealedToken, read_sealed
+from pipeline.storage.tables import tokens as tokens_table
+from pipeline.storage.tokens import SealedToken
 
 Route = Callable[[Chain], str]
 """The queue on which a chain is rung: a staged feed reads its reports on a queue of their own."""
@@ -43,23 +44,22 @@ class Looked(NamedTuple):
     """What the feed's enrichment steps may use."""
 
 
-def look(connection: Connection, key: Key, doorbell_id: str, feed: Feed) -> Looked:
+def look(connection: Connection, key: Key, doorbell_id: str, feed: Feed, *, with_context: bool = True) -> Looked:
     """Read everything a fetch depends on. Its `now` is the page's observation."""
-    row, now = chains.read(connection, key)
-    verdict = protocol.look(row, doorbell_id, now)
-    if row is None or verdict is not protocol.Look.FETCH:
-        return Looked(verdict, row, now)
-    fresh = row.cursor is None and row.position is None and key.lane is Lane.GAP
+    row = connection.execute(_LOOK, {**chains.key_parameters(key), "source": feed.source}).mappings().first()
+    if row is None:
+        return Looked(protocol.Look.STALE, None, 0)
+    chain, now = chains.from_row(row), int(row["db_now"])
+    verdict = protocol.look(chain, doorbell_id, now)
+    if verdict is not protocol.Look.FETCH:
+        return Looked(verdict, chain, now)
+    fresh = chain.cursor is None and chain.position is None and key.lane is Lane.GAP
     spans = chains.read_coverage(connection, key).spans if fresh else ()
-    return Looked(
-        verdict,
-        row,
-        now,
-        spans,
-        read_sealed(connection, key.user_id, feed.source),
-        _brake(connection, key.feed),
-        latest.context(connection, key, feed.enrich_from),
-    )
+    sealed = None
+    if row["sealed"] is not None:
+        sealed = SealedToken(bytes(row["sealed"]), row["token_row_version"], row["dead_version"])
+    context = latest.context(connection, key, feed.enrich_from) if with_context else {}
+    return Looked(verdict, chain, now, spans, sealed, row["brake"] or "", context)
 
 
 def look_again(connection: Connection, key: Key, doorbell_id: str, feed: Feed) -> Looked:
@@ -68,12 +68,25 @@ def look_again(connection: Connection, key: Key, doorbell_id: str, feed: Feed) -
     return look(connection, key, doorbell_id, feed)
 
 
-_BRAKE = sa.select(brakes.c.reason).where(brakes.c.name.in_(["*", sa.bindparam("feed")]), brakes.c.level == "stop")
-
-
-def _brake(connection: Connection, feed: str) -> str:
-    reason = connection.execute(_BRAKE, {"feed": feed}).scalars().first()
-    return "" if reason is None else (reason or "brake")
+# One statement, for it is asked before every page: the chain, its user's token, and the brake on its feed.
+_LOOK = (
+    chains.SELECT.add_columns(
+        tokens_table.c.sealed,
+        tokens_table.c.version.label("token_row_version"),
+        tokens_table.c.dead_version,
+        sa.select(sa.func.max(sa.case((brakes.c.reason == "", "brake"), else_=brakes.c.reason)))
+        .where(brakes.c.name.in_(["*", sa.bindparam("k_feed")]), brakes.c.level == "stop")
+        .scalar_subquery()
+        .label("brake"),
+    )
+    .select_from(
+        chains_table.outerjoin(
+            tokens_table,
+            sa.and_(tokens_table.c.user_id == chains_table.c.user_id, tokens_table.c.source == sa.bindparam("source")),
+        )
+    )
+    .where(chains.WHERE_KEY)
+)
 
 
 class Tick(NamedTuple):

@@ -1,0 +1,83 @@
+"""The world's clock: real time, or fixed, and moved by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import formatdate
+
+
+class Clock:
+    """
+    Two times: `now` is the world's wall clock, `elapsed` counts the API's own seconds for windows, blocks and hints.
+
+    `scale` shrinks what the API makes callers wait: one real second counts for `scale` of its seconds. The wall clock
+    is never scaled. A fixed clock still lets `elapsed` pass, so that a block ends by itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        fixed: datetime | None = None,
+        scale: float = 1.0,
+        wall: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timer = timer
+        self.scale = scale
+        self._origin = timer()
+        self._start = fixed.timestamp() if fixed else wall()
+        self._fixed = fixed is not None
+        self._skipped = 0.0
+        self._date = (-1, b"")
+
+    def now(self) -> float:
+        """Give the world's time as unix seconds."""
+        running = 0.0 if self._fixed else self._timer() - self._origin
+        return self._start + running
+
+    def elapsed(self) -> float:
+        """Give the API's seconds since the start; moving the clock counts one to one."""
+        return (self._timer() - self._origin) * self.scale + self._skipped
+
+    def advance(self, seconds: float) -> None:
+        """Move the world's clock, also backwards."""
+        self._start += seconds
+        self._skipped += max(seconds, 0.0)
+
+    def set(self, moment: float, *, fixed: bool) -> None:
+        """Put the world's clock to `moment` (unix seconds), and let it stand or run from there."""
+        self._skipped += max(moment - self.now(), 0.0)
+        self._fixed = fixed
+        self._start += moment - self.now()
+
+    def http_date(self) -> bytes:
+        """Give the value of the `Date` header; computed once a second."""
+        second = int(self.now())
+        if self._date[0] != second:
+            self._date = (second, formatdate(second, usegmt=True).encode())
+        return self._date[1]
+
+
+def iso(seconds: float) -> str:
+    """Write an instant as the Graph API does: no colon in the offset, whole seconds."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+
+
+def instant(value: object) -> float | None:
+    """Read unix seconds, an ISO date or an ISO instant (UTC unless it says otherwise); None if it is neither."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    text = str(value).strip()
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

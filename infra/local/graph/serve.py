@@ -1,0 +1,34 @@
+"""Runs a simulator as a process of its own until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+from infra.local.graph.http_server import Application, listening
+
+
+def serve(name: str, make: Callable[[], Application], *, host: str, port: int) -> int:
+    """Serve until SIGINT or SIGTERM; prints `{name}: http HOST:PORT`. Gives the exit code."""
+    try:
+        application = make()
+    except (ValueError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_serve(name, application, host, port))
+    except OSError as error:
+        print(f"{name}: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(name: str, application: Application, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with listening(application, host=host, port=port) as found:
+        print(f"{name}: http {host}:{found}", flush=True)
+        await stop.wait()

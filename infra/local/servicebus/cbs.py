@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from infra.local.servicebus.codec import Int
-from infra.local.servicebus.message import write_reply
+from infra.local.servicebus.requests import write_reply
 
 if TYPE_CHECKING:
     from infra.local.servicebus.auth import Grants

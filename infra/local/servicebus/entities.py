@@ -10,7 +10,8 @@ from infra.local.servicebus.clock import Clock
 from infra.local.servicebus.config import Properties
 from infra.local.servicebus.deadlines import Deadlines
 from infra.local.servicebus.errors import NOT_ALLOWED, RESOURCE_LIMIT, AmqpError
-from infra.local.servicebus.message import ACTIVE, Message, with_application_properties
+from infra.local.servicebus.message import ACTIVE, Message
+from infra.local.servicebus.sections import with_application_properties
 from infra.local.servicebus.store import Store
 
 #: A message may pass through this many forwardings; the next one dead-letters it.
@@ -50,7 +51,7 @@ class DuplicateHistory:
 
     def __init__(self, clock: Clock, window: int) -> None:
         self._clock = clock
-        self._window = window
+        self.window = window
         self._ids: Deadlines[str] = Deadlines()
 
     def is_repeated(self, message_id: str, *, due: int = 0) -> bool:
@@ -59,7 +60,7 @@ class DuplicateHistory:
         self.sweep(now)
         if message_id in self._ids:
             return True
-        self._ids.set(message_id, max(now, due) + self._window)
+        self._ids.set(message_id, max(now, due) + self.window)
         return False
 
     def sweep(self, now: int) -> None:
@@ -124,6 +125,12 @@ class Intake(Entity):
         self.router = router
         self.numbers = numbers or itertools.count(1)
         self._history = DuplicateHistory(clock, properties.duplicate_window)
+
+    def reconfigure(self, properties: Properties) -> None:
+        """Change the properties and keep the messages; ids already seen are kept for the old window."""
+        self.properties = properties
+        self.lock_duration = properties.lock_duration
+        self._history.window = properties.duplicate_window
 
     def used_bytes(self) -> int:
         """What counts against the quota."""
@@ -194,6 +201,10 @@ class Queue(Intake):
         super().__init__(name, clock, properties, counter, router)
         self.dead_letters = DeadLetters(f"{name}/$DeadLetterQueue", clock, properties, counter)
         self.transfer_dead_letters = DeadLetters(f"{name}/$Transfer/$DeadLetterQueue", clock, properties, counter)
+
+    def reconfigure(self, properties: Properties) -> None:
+        super().reconfigure(properties)
+        self.dead_letters.lock_duration = properties.lock_duration
 
     def used_bytes(self) -> int:
         return self.size + self.dead_letters.size

@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from infra.local.servicebus import operations
 from infra.local.servicebus.cbs import put_token
 from infra.local.servicebus.codec import DecodeError, Described, UByte, UInt, ULong
 from infra.local.servicebus.entities import DESCRIPTION, REASON, Entity, Intake
@@ -21,7 +22,7 @@ from infra.local.servicebus.errors import (
 )
 from infra.local.servicebus.faults import Faults
 from infra.local.servicebus.management import Management
-from infra.local.servicebus.message import BATCH_FORMAT, Message, new_lock, parse_message, read_request, split_batch
+from infra.local.servicebus.message import Message, new_lock
 from infra.local.servicebus.performatives import (
     ACCEPTED,
     ATTACH,
@@ -37,6 +38,8 @@ from infra.local.servicebus.performatives import (
     rejected,
     role_and_modes,
 )
+from infra.local.servicebus.requests import read_request
+from infra.local.servicebus.sections import BATCH_FORMAT, parse_message, split_batch
 
 if TYPE_CHECKING:
     from infra.local.servicebus.session import Session
@@ -124,6 +127,7 @@ class IncomingLink(Link):
         super().__init__(session, handle, attach)
         self.delivery_count = int(attach[9]) if isinstance(attach[9], UInt) else 0
         self._pieces: list[bytes] = []
+        self._underway = False
         self._size = 0
         self._delivery = 0
         self._format = 0
@@ -135,23 +139,24 @@ class IncomingLink(Link):
         self.session.flow(self)
 
     def on_transfer(self, fields: list[Any], payload: bytes) -> None:
-        if not self._pieces:
+        if not self._underway:
             if not isinstance(fields[1], UInt):
                 raise DecodeError("a delivery without an id")
             self._delivery = int(fields[1])
             self._format = int(fields[3] or 0)
             self._settled = fields[4] is True
             self._size = 0
+            self._underway = True
         self._size += len(payload)
-        # What is too long is counted and not kept.
-        self._pieces.append(payload if self._size <= self.session.connection.max_message_bytes else b"")
-        if fields[9] is True:
-            self._pieces.clear()
-        if fields[5] is True and self._pieces:
+        # What is too long is counted and not kept; empty frames are not even counted.
+        if payload and self._size <= self.session.connection.max_message_bytes:
+            self._pieces.append(payload)
+        aborted = fields[9] is True
+        if fields[5] is True and not aborted:
             return
         whole = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        aborted = not self._pieces
         self._pieces.clear()
+        self._underway = False
         self._use_credit()
         if not aborted:
             self.on_delivery(self._delivery, whole, message_format=self._format, settled=self._settled)
@@ -295,7 +300,7 @@ class ReceiverLink(OutgoingLink):
         return self.entity.is_locked(tag)
 
     def settle(self, tag: bytes, code: int, details: list[Any]) -> bool:
-        self.entity.counter["settle"] += 1
+        self.entity.counter[operations.SETTLE] += 1
         if code == ACCEPTED:
             self.entity.complete(tag)
         elif code == RELEASED:

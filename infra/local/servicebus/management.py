@@ -22,7 +22,9 @@ from infra.local.servicebus.errors import (
     USE_OFFICIAL,
     AmqpError,
 )
-from infra.local.servicebus.message import Message, lock_of, parse_message, token_of, write_reply
+from infra.local.servicebus.message import Message, lock_of, token_of
+from infra.local.servicebus.requests import write_reply
+from infra.local.servicebus.sections import parse_message
 
 _LOGGER = logging.getLogger(__name__)
 

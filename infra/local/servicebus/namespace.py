@@ -117,7 +117,7 @@ class Namespace:
         if existing is None:
             self._add_queue(name, properties)
         else:
-            _reconfigure(existing, properties)
+            existing.reconfigure(properties)
 
     def put_topic(self, name: str, properties: Properties) -> None:
         """Create a topic, or give an existing one new properties and keep its subscriptions."""
@@ -128,7 +128,7 @@ class Namespace:
         if existing is None:
             self._add_topic(name, properties)
         else:
-            _reconfigure(existing, properties)
+            existing.reconfigure(properties)
 
     def put_subscription(self, topic: str, name: str, properties: Properties) -> None:
         """Create a subscription, or give an existing one new properties."""
@@ -140,7 +140,7 @@ class Namespace:
         if existing is None:
             self._add_subscription(topic, name, properties)
         else:
-            _reconfigure(existing, properties)
+            existing.reconfigure(properties)
 
     def delete_queue(self, name: str) -> bool:
         return _gone(self.queues.pop(name.lower(), None), self.operations)
@@ -192,13 +192,6 @@ class Namespace:
         owner = self.topics[topic.lower()]
         path = f"{owner.name}/Subscriptions/{name}"
         owner.subscriptions[name.lower()] = Subscription(path, self.clock, properties, self.operations.of(path), self)
-
-
-def _reconfigure(entity: Intake, properties: Properties) -> None:
-    entity.properties = properties
-    entity.lock_duration = properties.lock_duration
-    if isinstance(entity, Queue):
-        entity.dead_letters.lock_duration = properties.lock_duration
 
 
 def _gone(entity: Intake | None, operations: Operations) -> bool:

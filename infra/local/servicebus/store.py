@@ -10,14 +10,8 @@ from typing import Any, Protocol
 from infra.local.servicebus.clock import Clock, Timer
 from infra.local.servicebus.deadlines import Deadlines
 from infra.local.servicebus.errors import LOCK_LOST, MESSAGE_NOT_FOUND, AmqpError
-from infra.local.servicebus.message import (
-    ACTIVE,
-    DEFERRED,
-    SCHEDULED,
-    Message,
-    new_lock,
-    with_application_properties,
-)
+from infra.local.servicebus.message import ACTIVE, DEFERRED, SCHEDULED, Message, new_lock
+from infra.local.servicebus.sections import with_application_properties
 
 #: The order list is rebuilt once it holds this many numbers more than twice the live ones.
 _SLACK = 64

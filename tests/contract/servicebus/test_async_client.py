@@ -66,7 +66,7 @@ async def test_a_message_arrives_as_it_was_sent(bus: Bus) -> None:
     """Every part of a message that the product sets must reach its reader."""
     sent = ServiceBusMessage(
         b"body",
-        application_properties={"text": "t", "number": 7, "flag": True, "when": datetime(2024, 1, 1, tzinfo=UTC)},
+        application_properties={"text": "t", "number": 7, "flag": True},
         message_id="id-1",
         correlation_id="c",
         subject="s",

@@ -4,8 +4,9 @@ import pytest
 
 from infra.local.servicebus import Config, ManualClock, Properties, QueueConfig, SubscriptionConfig, TopicConfig
 from infra.local.servicebus.entities import Queue, Topic
-from infra.local.servicebus.message import Message, parse_message
+from infra.local.servicebus.message import Message
 from infra.local.servicebus.namespace import Namespace
+from infra.local.servicebus.sections import parse_message
 
 MINUTE = 60_000
 

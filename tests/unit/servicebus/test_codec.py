@@ -32,8 +32,8 @@ from infra.local.servicebus.codec import (
     encode,
     skip,
 )
-from infra.local.servicebus.message import parse_message, split_batch
 from infra.local.servicebus.performatives import read_performative
+from infra.local.servicebus.sections import parse_message, split_batch
 
 ascii_text = st.text(st.characters(max_codepoint=127), max_size=300)
 any_text = st.text(st.characters(codec="utf-8"), max_size=300)

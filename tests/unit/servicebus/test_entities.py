@@ -5,8 +5,9 @@ import pytest
 from infra.local.servicebus import ManualClock, Properties
 from infra.local.servicebus.entities import DESCRIPTION, REASON, Queue, Topic
 from infra.local.servicebus.errors import LOCK_LOST, MESSAGE_NOT_FOUND, RESOURCE_LIMIT, AmqpError
-from infra.local.servicebus.message import Message, read_request
+from infra.local.servicebus.message import Message
 from infra.local.servicebus.namespace import HOPS_EXCEEDED, Namespace
+from infra.local.servicebus.requests import read_request
 from tests.unit.servicebus.conftest import Taker, message
 
 

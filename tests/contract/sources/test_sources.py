@@ -1,0 +1,130 @@
+"""What every source promises, run over each one against its simulator and the simulator's truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from pipeline.sources.base import Fault, FaultKind, Page, Token
+from tests.contract.sources import simulators
+from tests.contract.sources.collecting import collect
+from tests.contract.sources.faults import GRAPH, Sequence
+from tests.contract.sources.simulators import Simulation
+
+Open = Callable[..., AbstractAsyncContextManager[Simulation]]
+SOURCES: dict[str, Open] = {"graph": simulators.graph}
+FAULTS = {"graph": GRAPH}
+
+pytestmark = pytest.mark.parametrize("name", SOURCES)
+
+
+async def test_a_quiet_listing_is_collected_whole_once_and_in_order(name):
+    """The least that a source can promise, and with the fewest calls."""
+    async with SOURCES[name]() as simulation:
+        found = await collect(simulation.source, simulation.request())
+        truth = await simulation.truth()
+
+    ids = [str(item["id"]) for item in found.items]
+    times = [item[simulation.feed.time_field] for item in found.items]
+    assert len(truth) == len(ids)
+    assert set(ids) == truth
+    assert times == sorted(times, reverse=True)
+    assert found.calls == found.pages <= 8
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_after_any_faults_that_end_what_was_collected_is_the_truth(name, data):
+    """Nothing lost, in any mix of outages, throttles, cut answers, dead cursors and shifting pages."""
+    sequence: Sequence = data.draw(FAULTS[name])
+
+    async def run() -> None:
+        async with SOURCES[name]() as simulation:
+            before = await simulation.truth()
+            await simulation.control("POST", "faults", sequence.faults)
+            for change in sequence.changes:
+                await simulation.control("POST", "mutate", {"user": simulation.user_id, **change})
+            found = await collect(simulation.source, simulation.request())
+            stayed = before & await simulation.truth()
+            log = await simulation.calls()
+        assert stayed <= found.ids("id")
+        assert log["total"] <= sequence.most_calls
+        assert log["while_blocked"] == 0
+        assert log["token_in_query"] == 0
+
+    asyncio.run(run())
+
+
+async def test_no_call_is_made_while_blocked(name):
+    """Each one would lengthen the block; the calls that are allowed are enough in the end."""
+    async with SOURCES[name](limited=True) as simulation:
+        found = await collect(simulation.source, simulation.request())
+        truth, log = await simulation.truth(), await simulation.calls()
+
+    assert found.ids("id") == truth
+    assert any(fault.kind is FaultKind.THROTTLED for fault in found.faults)
+    assert log["while_blocked"] == 0
+
+
+@pytest.mark.parametrize("kind", ["create", "delete"])
+async def test_what_stays_is_collected_while_the_listing_changes(name, kind):
+    """People post and delete while we read."""
+    async with SOURCES[name]() as simulation:
+        for call, pick in ((2, "newest"), (3, "newest"), (4, "random")):
+            change: dict[str, Any] = {"do": kind, "user": simulation.user_id, "at_call": call}
+            await simulation.control("POST", "mutate", change | ({"pick": pick} if kind == "delete" else {}))
+        before = await simulation.truth()
+        found = await collect(simulation.source, simulation.request())
+        after = await simulation.truth()
+
+    assert before & after <= found.ids("id")
+    assert before != after
+
+
+async def test_a_dead_token_says_so_and_a_new_one_works_at_once(name):
+    """The user is parked, not the app; a rotated token is picked up with the next request."""
+    async with SOURCES[name]() as simulation:
+        old = simulation.token
+        rotated = await simulation.control("POST", f"users/{simulation.user_id}/token", {"action": "rotate"})
+        dead = await simulation.source.fetch(simulation.request(token=old))
+        page = await simulation.source.fetch(simulation.request(token=Token(SecretStr(rotated["token"]), 2)))
+
+    assert isinstance(dead, Fault)
+    assert (dead.kind, dead.calls) == (FaultKind.TOKEN_DEAD, 1)
+    assert isinstance(page, Page)
+
+
+async def test_one_item_is_read_by_id_until_it_is_gone(name):
+    """A tombstone needs this answer and no other."""
+    async with SOURCES[name]() as simulation:
+        item_id = sorted(await simulation.truth())[0]
+        arguments = (simulation.feed, simulation.user_id, simulation.scope, item_id, simulation.token)
+        item = await simulation.source.fetch_item(*arguments)
+        await simulation.control("POST", "mutate", {"do": "delete", "user": simulation.user_id, "id": item_id})
+        gone = await simulation.source.fetch_item(*arguments)
+
+    assert not isinstance(item, Fault)
+    assert str(item["id"]) == item_id
+    assert isinstance(gone, Fault)
+    assert gone.kind is FaultKind.GONE
+
+
+async def test_another_users_data_is_never_asked_for_with_ones_token(name):
+    """Two users at a time, through one instance: each call carries its own token."""
+    async with SOURCES[name]() as simulation:
+        other = simulation.other_user()
+        mine, theirs = await asyncio.gather(
+            collect(simulation.source, simulation.request()), collect(simulation.source, other)
+        )
+        log = await simulation.calls()
+
+    assert not mine.ids("id") & theirs.ids("id")
+    assert log["cross_user"] == 0

@@ -178,6 +178,7 @@ outbox = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("sent_at", BigInteger),
     Column("claimed_until", BigInteger, nullable=False, default=0),
+    sqlite_autoincrement=True,  # SQLite gives the id of a removed row to the next one; a slow sender would remove that
 )
 Index("ix_outbox_chain", outbox.c.user_id, outbox.c.feed, outbox.c.scope, outbox.c.lane)
 Index("ix_outbox_sent_created", outbox.c.sent_at, outbox.c.created_at)

@@ -175,6 +175,7 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.Column("claimed_until", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_outbox_chain", "outbox", ["user_id", "feed", "scope", "lane"], unique=False)
     op.create_index("ix_outbox_sent_created", "outbox", ["sent_at", "created_at"], unique=False)

@@ -67,7 +67,8 @@ class Control:
 
     def world(self, query: dict[str, str], body: Any) -> Answer:
         """Who there is: users with tokens, pages, ad accounts and counts."""
-        app, users = self._app, []
+        app = self._app
+        users: list[dict[str, Any]] = []
         chosen = [self._user(query["user"])] if query.get("user") else list(app.world.users.values())
         for user in chosen:
             grant = app.tokens.of_user(user)
@@ -121,7 +122,9 @@ class Control:
 
     def calls(self, query: dict[str, str], body: Any) -> Answer:
         """What was called: `run`, `user`, `edge`, `scope`, `status`, `code`, `log=1`, `limit`."""
-        only = {name: query[name] for name in ("edge", "scope", "status", "code", "owner") if name in query}
+        only: dict[str, str] = {
+            name: query[name] for name in ("edge", "scope", "status", "code", "owner") if name in query
+        }
         if query.get("user"):
             only["user"] = self._user(query["user"]).id
         limit = query.get("limit", "1000")
@@ -145,8 +148,8 @@ class Control:
             if wanted.get("kind") == "malformed_item" and how not in faults.MALFORMED:
                 raise Refused(f"how must be one of {', '.join(faults.MALFORMED)}; got {how!r}")
             user = self._user(str(wanted["user"])).id if wanted.get("user") is not None else None
-            edge = wanted.get("edge")
-            rule = self._app.faults.add({**wanted, "edge": faults.FAMILIES.get(edge, edge)}, user=user)
+            edge = str(wanted["edge"]) if wanted.get("edge") is not None else None
+            rule = self._app.faults.add({**wanted, "edge": edge and faults.FAMILIES.get(edge, edge)}, user=user)
             added.append(rule.view())
         return {"faults": added}
 

@@ -22,7 +22,7 @@ class Field(NamedTuple):
     @property
     def output(self) -> str:
         """The key under which the answer has it."""
-        return dict(self.modifiers).get("as", self.name)
+        return dict(self.modifiers).get("as", self.name) if self.modifiers else self.name
 
 
 Fields = tuple[Field, ...]

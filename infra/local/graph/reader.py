@@ -60,7 +60,7 @@ class Slice:
 
 
 def project(context: Context, item: Item, fields: Fields | None, *, through: str = "") -> Body:
-    """Give the wanted fields of an item; absent ones are left out, unknown ones raise code 100, the id is always there."""
+    """Give the wanted fields of an item and its id; absent ones are left out, unknown ones raise code 100."""
     body = context.world.body(item)
     if fields is None:
         names = nodes.DEFAULT_FIELDS.get(through) or nodes.DEFAULT_FIELDS[item.kind]

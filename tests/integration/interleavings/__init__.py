@@ -1,0 +1,1 @@
+"""Seeded interleavings of real handlers on a virtual clock, checked against invariants after every transaction."""

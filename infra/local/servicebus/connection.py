@@ -43,6 +43,8 @@ MIN_MAX_FRAME_BYTES: Final = 512
 CHANNEL_MAX: Final = 255
 #: From the first byte to Open; whoever takes longer is not a client.
 HANDSHAKE_SECONDS: Final = 30.0
+#: More than this is handed to the socket without waiting for the end of the turn.
+FLUSH_BYTES: Final = 256 * 1024
 #: A silent peer is cut off after this many of the idle time-outs it was told.
 _IDLE_GRACE: Final = 2
 _MECHANISMS: Final = ("ANONYMOUS", "PLAIN", "EXTERNAL", "MSSBCBS")
@@ -75,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._consume: Callable[[], bool] = self._read_header
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._flushing = False
         self._opened = False
         self._closing = False
@@ -130,16 +133,29 @@ class Connection(asyncio.Protocol):
     # ---- writing
 
     def write(self, data: bytes) -> None:
-        """Queue bytes; what one turn of the loop writes leaves in one piece."""
+        """
+        Queue bytes; what one turn of the loop writes leaves in one piece.
+
+        Much of it leaves at once, so that a full socket stops deliveries in the middle of a turn.
+        """
         self._out.append(data)
-        if not self._flushing:
+        self._out_bytes += len(data)
+        if self._out_bytes > FLUSH_BYTES:
+            self._flush_now()
+        elif not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
+        self._flush_now()
+
+    def _flush_now(self) -> None:
+        self._out_bytes = 0
         if self._out and self._transport is not None:
-            self._transport.write(b"".join(self._out))
+            data = b"".join(self._out)
+            self._out.clear()
+            self._transport.write(data)
             self._wrote = self._loop.time()
         self._out.clear()
 

@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from infra.local.servicebus.config import Config, ConfigError
 from infra.local.servicebus.config_file import parse_properties
+from infra.local.servicebus.entities import Intake
 from infra.local.servicebus.errors import AmqpError
-from infra.local.servicebus.faults import MAX_COUNT
+from infra.local.servicebus.faults import MAX_COUNT, Faults
 from infra.local.servicebus.namespace import Namespace
 
 _LOGGER = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class Control:
         return {"dropped": len(connections)}
 
     def _refuse(self, body: dict[str, Any]) -> dict[str, Any]:
-        faults = self._broker.namespace.faults.of(self._entity(body).name)
+        faults = self._sending(body)
         faults.refuse_condition = str(body.get("condition", faults.refuse_condition))
         faults.refuse_sends = _count(body)
         return faults.pending()
@@ -162,13 +163,13 @@ class Control:
         seconds = body.get("seconds")
         if not isinstance(seconds, int | float) or not 0 <= seconds <= _MAX_DELAY_SECONDS:
             raise ConfigError([f"seconds: {seconds!r}: must be a number from 0 to {_MAX_DELAY_SECONDS:.0f}"])
-        faults = self._broker.namespace.faults.of(self._entity(body).name)
+        faults = self._sending(body)
         faults.delay_seconds = float(seconds)
         faults.delay_sends = _count(body)
         return faults.pending()
 
     def _twice(self, body: dict[str, Any]) -> dict[str, Any]:
-        faults = self._broker.namespace.faults.of(self._entity(body).name)
+        faults = self._sending(body)
         faults.deliver_twice = _count(body)
         return faults.pending()
 
@@ -177,7 +178,7 @@ class Control:
         of = body.get("of", "send")
         if of not in ("send", "settle"):
             raise ConfigError([f"of: {of!r}: must be send or settle"])
-        faults = self._broker.namespace.faults.of(self._entity(body).name)
+        faults = self._sending(body) if of == "send" else self._broker.namespace.faults.of(self._entity(body).name)
         setattr(faults, f"lose_{of}_acknowledgements", _count(body))
         return faults.pending()
 
@@ -186,6 +187,13 @@ class Control:
         if sequence is not None and not isinstance(sequence, int):
             raise ConfigError([f"sequenceNumber: {sequence!r}: must be a whole number"])
         return {"expired": self._entity(body).expire_locks(sequence)}
+
+    def _sending(self, body: dict[str, Any]) -> Faults:
+        """Return the faults of an entity that messages are sent to; on another they would never happen."""
+        entity = self._entity(body)
+        if not isinstance(entity, Intake) or not entity.accepts:
+            raise ConfigError([f"entity: {entity.name!r}: nothing is sent to it; name a queue or a topic"])
+        return self._broker.namespace.faults.of(entity.name)
 
     def _entity(self, body: dict[str, Any]) -> Any:
         name = body.get("entity")

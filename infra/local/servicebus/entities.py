@@ -157,11 +157,15 @@ class Intake(Entity):
             )
 
     def take(self, message: Message) -> int:
-        """Take a message, sent or forwarded, past duplicate detection and schedule."""
+        """
+        Take a message, sent or forwarded, past duplicate detection and schedule.
+
+        A dropped duplicate gets number 0, which no message has: numbers have no gaps.
+        """
         due = message.due
-        message.sequence = next(self.numbers)
         if self.properties.duplicate_detection and self._history.is_repeated(message.id, due=due):
-            return message.sequence
+            return 0
+        message.sequence = next(self.numbers)
         twin = message.copy() if self.router.deliver_twice(self.name) else None
         now = self.clock.now()
         if due > now:

@@ -111,7 +111,7 @@ class Management:
 
     def _settle(self, body: Body) -> Reply:
         status = str(body.get("disposition-status"))
-        locks = [lock_of(token) for token in _items(body, "lock-tokens")]
+        locks = list(dict.fromkeys(lock_of(token) for token in _items(body, "lock-tokens")))
         for lock in locks:
             self.entity.locked(lock)
         given = body.get("properties-to-modify")
@@ -224,7 +224,7 @@ def _numbers(body: Body) -> list[int]:
     values = _items(body, "sequence-numbers")
     if not values or not all(isinstance(value, int) for value in values):
         raise AmqpError(ARGUMENT_ERROR, "The request names no sequence number.")
-    return [int(value) for value in values]
+    return list(dict.fromkeys(int(value) for value in values))
 
 
 def _number(body: Body, name: str, default: int | None = None) -> int:

@@ -152,6 +152,10 @@ class Namespace:
         owner = self.topics.get(topic.lower())
         return owner is not None and _gone(owner.subscriptions.pop(name.lower(), None), self.operations)
 
+    def used_bytes(self) -> int:
+        """Return what all messages take together."""
+        return sum(entity.used_bytes() for entity in (*self.queues.values(), *self.topics.values()))
+
     def close(self) -> None:
         for entity in (*self.queues.values(), *self.topics.values()):
             entity.close()

@@ -12,6 +12,7 @@ from infra.local.servicebus.clock import Clock, SystemClock
 from infra.local.servicebus.config import Config
 from infra.local.servicebus.connection import Connection
 from infra.local.servicebus.http_api import HttpApi
+from infra.local.servicebus.memory import give_back
 from infra.local.servicebus.namespace import Namespace
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,9 +78,11 @@ async def running(
     except OSError:
         amqp.close()
         raise
+    trimming = asyncio.create_task(give_back(broker.namespace.used_bytes))
     try:
         yield Running(broker, host, amqp.sockets[0].getsockname()[1], http.sockets[0].getsockname()[1])
     finally:
+        trimming.cancel()
         amqp.close()
         http.close()
         await _close_all(broker)

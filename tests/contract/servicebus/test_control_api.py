@@ -84,6 +84,7 @@ def test_faults_are_listed_and_cleared(emulator: Emulator) -> None:
         ("refuse-sends", {}, 400),
         ("refuse-sends", {"entity": "nowhere"}, 404),
         ("refuse-sends", {"entity": "main", "count": -1}, 400),
+        ("deliver-twice", {"entity": "news/Subscriptions/first"}, 400),
         ("delay-sends", {"entity": "main"}, 400),
         ("lose-acknowledgements", {"entity": "main", "of": "peek"}, 400),
         ("expire-locks", {"entity": "main", "sequenceNumber": "1"}, 400),

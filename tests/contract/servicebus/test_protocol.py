@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from infra.local.servicebus import Config, ManualClock, QueueConfig, Running, running
-from infra.local.servicebus.codec import UInt
+from infra.local.servicebus.codec import UInt, longs
+from infra.local.servicebus.management import Management
 from infra.local.servicebus.performatives import (
     ACCEPTED,
     ATTACH,
@@ -293,3 +294,40 @@ async def test_an_endless_message_is_refused_without_being_kept(server: Running,
     _, fields, _ = await peer.expect(DISPOSITION)
 
     assert fields[4].value[0].value[0] == "amqp:link:message-size-exceeded"
+
+
+async def test_a_receiver_that_does_not_read_holds_up_nobody_and_little_memory(server: Running) -> None:
+    """A thousand large messages on credit must wait in the queue and not in a socket's buffer."""
+    large = b"\x00\x53\x75\xb0\x00\x03\x0d\x40" + b"x" * 200_000
+    fill(server, 200, large)
+    slow = await RawPeer.connect(server.port, window=100_000)
+    slow.attach(0, "q", receiver=True)
+    slow.flow(0, 200, window=100_000)
+    await slow.expect(ATTACH)
+    await asyncio.sleep(0.3)
+
+    held_back = server.namespace.queues["q"].ready_count()
+    got = 0
+    while got < 200:
+        _, fields, _ = await slow.expect(TRANSFER)
+        got += not fields[5]
+    await slow.close()
+
+    assert held_back > 100
+
+
+async def test_asking_twice_for_one_deferred_message_locks_it_once(server: Running) -> None:
+    """A repeated number in one request is one message."""
+    queue = server.namespace.queues["q"]
+    fill(server, 1)
+    peer = await RawPeer.connect(server.port)
+    peer.attach(0, "q", receiver=True)
+    peer.flow(0, 1)
+    _, fields, _ = await peer.expect(TRANSFER)
+    queue.defer(fields[2])
+    body = {"sequence-numbers": longs([1, 1]), "receiver-settle-mode": UInt(1)}
+
+    Management(queue).answer([None] * 13, {"operation": "com.microsoft:receive-by-sequence-number"}, body)
+    await peer.close()
+
+    assert queue.counts()["locked"] == 1

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     # Where things are.
     miner_azure_service_bus: SecretStr | None = None
     miner_azure_service_bus__fullyqualifiednamespace: str = ""
+    servicebus_control_url: str = ""
+    """The local Service Bus's control interface, for depths of queues; Azure is asked through its own management."""
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
     lake_url: str = ""
@@ -64,6 +66,8 @@ class Settings(BaseSettings):
     """Names separated by commas; empty means all whose source is configured."""
     feeds_package: str = ""
     """A package of own feeds, importable where the app runs."""
+    subscribers_package: str = ""
+    """A package of own subscribers, likewise."""
     scopes_max_age_seconds: Seconds = Field(default=86_400, ge=0)
     settle_seconds: Seconds | None = Field(default=None, ge=0)
     fresh_window_seconds: Seconds | None = Field(default=None, gt=0)
@@ -80,6 +84,8 @@ class Settings(BaseSettings):
     api_down_seconds: Seconds = Field(default=60.0, gt=0)
     """How long a chain parks when its API is down and gives no hint."""
     brake_recheck_seconds: Seconds = Field(default=60.0, gt=0)
+    dead_letter_retry_seconds: Seconds = Field(default=300.0, gt=0)
+    """How long a subscriber's dead letter waits for its first retry; six times as long for each further one."""
     mining_user_allowlist: str = ""
 
     # Limits of the store.
@@ -90,6 +96,8 @@ class Settings(BaseSettings):
     commit_max_seconds: Seconds = Field(default=2.0, gt=0)
     backpressure_seconds: Seconds = Field(default=30.0, gt=0)
     outbox_retention_seconds: Seconds = Field(default=0, ge=0)
+    inbox_retention_seconds: Seconds = Field(default=30 * 86_400, ge=86_400)
+    """Longer than any copy of a message can live: its time to live, plus what a person takes to send it again."""
 
     # Timers: the feeds' by the name of the setting, e.g. POSTS_SCHEDULE_MINER, and our own.
     schedules: Mapping[str, str] = Field(default_factory=dict)
@@ -161,8 +169,12 @@ class Settings(BaseSettings):
                 problems.append(f"{name} is not a public https address")
         if self.redis_url and urlsplit(self.redis_url.get_secret_value()).hostname in LOCAL_HOSTS:
             problems.append("REDIS_URL names this machine")
+        if not self.lake_url:
+            problems.append("LAKE_URL is missing")
         if self.lake_url.startswith("file:"):
             problems.append("LAKE_URL names a folder")
+        if self.servicebus_control_url:
+            problems.append("SERVICEBUS_CONTROL_URL names an emulator")
         if self.graph_minute_seconds != 60:
             problems.append("GRAPH_MINUTE_SECONDS must be 60")
         return problems

@@ -1,0 +1,1 @@
+"""Layer: the command line. One small module per command; `python -m pipeline --help` lists them."""

@@ -53,7 +53,7 @@ class Executor:
         except WorkerLost as lost:
             result = Result(False, None, [], str(lost), None)
         except Exception as failed:  # noqa: BLE001 - a broken output fails the invocation, not the host
-            result = Result(False, None, [], f"output binding: {failed!r}", None)
+            result = Result(False, None, [], f"output binding failed: {failed!r}", None)
         finally:
             self.running -= 1
         _say(function.name, invocation_id, began, result)

@@ -173,7 +173,9 @@ class WorkerPool:
         if not self._workers:
             await self._until_one_is_ready()
         worker = min(self._workers.values(), key=lambda each: len(each.pending))
-        assert worker.channel is not None
+        if worker.channel is None:
+            # It died this very moment, and its supervisor has not yet had its turn.
+            raise WorkerLost(f"worker {worker.number} ended")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         worker.pending[invocation_id] = _Pending(answer, time.monotonic() + (self._timeout or 0.0))
         worker.channel.send(("invoke", invocation_id, *invocation))

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -36,8 +35,6 @@ _BUSY_SECONDS = 0.02
 _TOP_UP_SECONDS = 0.003
 _RECONNECT_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _RENEW_EVERY_SECONDS = 0.25
-# Each open sender is a connection of its own; Microsoft's emulator takes ten in all.
-_MAX_SENDERS = 16
 _SETTLE_AT_ONCE = 50
 
 
@@ -55,6 +52,8 @@ class Options(NamedTuple):
     @classmethod
     def read(cls, host_json: HostJson, cores: int) -> Options:
         at = "extensions.serviceBus."
+        if host_json.get(f"{at}messageHandlerOptions") is not None:
+            log.warning("host.json: %smessageHandlerOptions is of extension 4; extension 5 ignores it", at)
         wait = host_json.span(f"{at}maxBatchWaitTime", timedelta(seconds=30))
         return cls(
             max_concurrent_calls=max(1, host_json.whole(f"{at}maxConcurrentCalls", 16 * cores)),
@@ -68,12 +67,12 @@ class Options(NamedTuple):
 
 
 class Bus:
-    """Clients by connection, senders by entity; opened on first use."""
+    """Clients by connection, senders by entity: opened on first use, no more than the app has bindings."""
 
     def __init__(self) -> None:
         self._clients: dict[str, ServiceBusClient] = {}
         self._credentials: list[Any] = []
-        self._senders: OrderedDict[tuple[str, Entity], ServiceBusSender] = OrderedDict()
+        self._senders: dict[tuple[str, Entity], ServiceBusSender] = {}
         self._locks: dict[tuple[str, Entity], asyncio.Lock] = {}
 
     def receiver(self, trigger: ServiceBusTrigger, prefetch: int) -> ServiceBusReceiver:
@@ -91,19 +90,15 @@ class Bus:
         key = (output.connection.name, output.entity)
         # A sender serves one coroutine at a time.
         async with self._locks.setdefault(key, asyncio.Lock()):
-            sender = await self._sender(key, output)
+            sender = self._sender(key, output)
             await sender.send_messages(_outgoing(value))
 
-    async def _sender(self, key: tuple[str, Entity], output: ServiceBusOutput) -> ServiceBusSender:
+    def _sender(self, key: tuple[str, Entity], output: ServiceBusOutput) -> ServiceBusSender:
         sender = self._senders.get(key)
         if sender is None:
             # Entities of triggers and outputs are named alike; a queue's sender serves a topic as well.
             sender = self._client(output.connection).get_queue_sender(output.entity.name)
             self._senders[key] = sender
-            if len(self._senders) > _MAX_SENDERS:
-                _, oldest = self._senders.popitem(last=False)
-                await oldest.close()
-        self._senders.move_to_end(key)
         return sender
 
     def _client(self, connection: Connection) -> ServiceBusClient:

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from azure.servicebus import ServiceBusMessage
 
+from infra.local.host.functions import Entity, ServiceBusTrigger
+from infra.local.host.service_bus import Bus
+from infra.local.host.settings import Connection
 from tests.contract.host.broker import Broker
 from tests.contract.host.running import running, until, write_app
 
@@ -152,6 +155,41 @@ async def dead(message: func.ServiceBusMessage) -> None:
     assert seen["application_properties"]["DeadLetterReason"] == "MaxDeliveryCountExceeded"
 
 
+def test_the_dead_letters_of_a_subscription_are_read(tmp_path, broker):
+    """Each subscription has a dead-letter queue of its own."""
+    topic = broker.topic("one")
+    app = write_app(
+        tmp_path / "app",
+        """
+        @app.service_bus_topic_trigger(
+            arg_name="message", topic_name="%TOPIC%", subscription_name="one", connection="BUS")
+        async def failing(message: func.ServiceBusMessage) -> None:
+            raise RuntimeError("always")
+
+        @app.service_bus_topic_trigger(
+            arg_name="message", topic_name="%TOPIC%", subscription_name="one/$deadletterqueue", connection="BUS")
+        async def dead(message: func.ServiceBusMessage) -> None:
+            note(body=message.get_body().decode())
+        """,
+    )
+    with running(app, settings={"BUS": broker.connection_string, "TOPIC": topic}) as host:
+        broker.send(topic, ["news"])
+
+        assert host.until_noted(1) == [{"body": "news"}]
+
+
+async def test_an_identity_is_used_where_only_a_namespace_is_given():
+    """No key in the settings of the cloud; the client must be made without one, and without a call."""
+    connection = Connection("BUS", None, "example.servicebus.windows.net")
+    trigger = ServiceBusTrigger("message", connection, Entity("queue"), many=False, binary=False, auto_complete=None)
+    bus = Bus()
+
+    receiver = bus.receiver(trigger, prefetch=0)
+
+    assert receiver.fully_qualified_namespace == "example.servicebus.windows.net"
+    await bus.close()
+
+
 def test_a_value_returned_without_a_binding_fails_the_message(tmp_path, broker):
     """A favourite mistake that decorators alone do not show."""
     queue = broker.queue(MaxDeliveryCount=1)
@@ -240,6 +278,28 @@ def test_a_killed_worker_loses_no_message(tmp_path, broker):
         until(lambda: broker.left(queue) == 0, host)
         done = [note["done"] for note in host.notes() if "done" in note]
         assert sorted(done) == [str(number) for number in range(8)]
+        assert broker.counts(queue)["deadLetter"] == 0
+
+
+def test_nothing_is_lost_while_workers_die_and_connections_break(tmp_path, broker):
+    """Every message is run to its end at least once, and none is given up."""
+    queue = broker.queue(LockDuration="PT3S")
+    app = queue_app(
+        tmp_path / "app",
+        "await asyncio.sleep(0.1)\nnote(done=message.get_body().decode())",
+        host_json={"extensions": {"serviceBus": {"maxConcurrentCalls": 4}}},
+    )
+    bodies = {str(number) for number in range(150)}
+    with running(app, "--workers", "2", settings=settings_of(broker, queue)) as host:
+        broker.send(queue, sorted(bodies))
+        for goal in (10, 40, 70):
+            host.until_noted(goal)
+            host.kill_workers()
+            broker.fault("drop-connections", entity=queue)
+
+        until(lambda: broker.left(queue) == 0, host)
+
+        assert {note["done"] for note in host.notes()} == bodies
         assert broker.counts(queue)["deadLetter"] == 0
 
 

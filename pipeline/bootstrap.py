@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azure.servicebus.aio import ServiceBusClient
@@ -28,10 +29,12 @@ from pipeline.sources import build_source
 from pipeline.sources.base import Source, SourceOptions, Token
 from pipeline.storage import cache as caches
 from pipeline.storage import leases, migrate, outbox
+from pipeline.storage.analytics import Analytics
 from pipeline.storage.budgets import SharedBudget
 from pipeline.storage.cache import Cache
 from pipeline.storage.database import Database, system_clock
 from pipeline.storage.flush import Flusher
+from pipeline.storage.lake import FolderLake, Lake
 from pipeline.storage.tokens import SealedToken, SqlTokens, TokenKeys
 
 if TYPE_CHECKING:
@@ -55,6 +58,9 @@ class Pipeline:
     miner: Miner
     fan_out: FanOut
     watchdog: Watchdog
+    copies: Copies
+    lake: Lake | None
+    analytics: Analytics
 
     async def relay(self) -> int:
         """Send what a crash left in the outbox, and drop kept rows beyond their retention; gives what was sent."""
@@ -69,6 +75,8 @@ class Pipeline:
         await self.bus.close()
         for source in self.sources.values():
             await source.close()
+        if self.lake is not None:
+            await self.lake.close()
         await self.cache.close()
         await self.database.close()
 
@@ -107,6 +115,7 @@ async def bootstrap(
     budget = SharedBudget(database, cache, minute_seconds=settings.graph_minute_seconds)
     sources = sources or {name: build_source(name, options, budget) for name, options in _sources(settings, feeds)}
     secret = _secrets(settings, keys)
+    copies = Copies(database, bus)
     scopes = Scopes(database, sources, tokens, secret, settings)
     miner = Miner(
         database=database,
@@ -135,6 +144,9 @@ async def bootstrap(
         miner=miner,
         fan_out=FanOut(database, bus, settings),
         watchdog=Watchdog(database, flusher, plans, settings),
+        copies=copies,
+        lake=_lake(settings),
+        analytics=Analytics(database, feeds.values()),
     )
 
 
@@ -201,6 +213,20 @@ def _secrets(settings: Settings, keys: TokenKeys | None) -> Callable[[str, str, 
         return None
 
     return secret
+
+
+def _lake(settings: Settings) -> Lake | None:
+    """Give the lake that LAKE_URL names; None without one, and then raw storage says so when it is met."""
+    url = settings.lake_url
+    if not url:
+        return None
+    if url.startswith("file:"):
+        return FolderLake(Path(url.removeprefix("file://").removeprefix("file:")))
+    from pipeline.storage.lake_blob import open_container  # 0.2 s to import, and a desk may do without
+
+    if settings.lake_connection is not None:
+        return open_container(url, settings.lake_connection.get_secret_value())
+    return open_container(url, _credential())
 
 
 def _client(settings: Settings) -> ServiceBusClient:

@@ -17,6 +17,9 @@ from pipeline.chains.protocol import MICROS
 from pipeline.feeds import load_feeds
 from pipeline.feeds.base import Feed
 from pipeline.settings import CONNECTION, Settings, load
+from pipeline.subscribers import load_subscribers
+from pipeline.subscribers.base import Subscriber
+from pipeline.subscribers.receive import receive
 
 if TYPE_CHECKING:
     from pipeline.bootstrap import Pipeline
@@ -34,6 +37,8 @@ def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
         _add_miner(blueprint, feed, feed.queue, f"{_python_name(feed)}_miner")
         if feed.parser_queue:
             _add_miner(blueprint, feed, feed.parser_queue, f"{_python_name(feed)}_parser")
+    for subscriber in load_subscribers(settings.subscribers_package).values():
+        _add_subscriber(blueprint, subscriber)
     _add_watchdog(blueprint)
     _add_relay(blueprint)
     return blueprint
@@ -57,6 +62,16 @@ def _add_miner(blueprint: func.Blueprint, feed: Feed, queue: str, name: str) -> 
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await pipeline.miner.handle(received(message, pipeline.settings.entity(queue)))
+
+
+def _add_subscriber(blueprint: func.Blueprint, subscriber: Subscriber) -> None:
+    @blueprint.function_name(_python_name(subscriber))
+    @blueprint.service_bus_queue_trigger(
+        arg_name="message", queue_name=f"{subscriber.queue}-%ENVIRONMENT%", connection=CONNECTION
+    )
+    async def run(message: func.ServiceBusMessage) -> None:
+        pipeline = await _pipeline()
+        await receive(subscriber, pipeline, received(message, pipeline.settings.entity(subscriber.queue)))
 
 
 def _add_watchdog(blueprint: func.Blueprint) -> None:
@@ -97,8 +112,8 @@ def _micros(moment: datetime | None) -> int:
     return int(aware.timestamp() * MICROS)
 
 
-def _python_name(feed: Feed) -> str:
-    return feed.name.replace("-", "_")
+def _python_name(declared: Feed | Subscriber) -> str:
+    return declared.name.replace("-", "_")
 
 
 async def _pipeline() -> Pipeline:

@@ -46,12 +46,15 @@ async def collect(source: Source, asked: PageRequest) -> Collected:
             continue
         assert isinstance(answer, Fault)
         found.faults.append(answer)
+        if answer.kind is FaultKind.THROTTLED and answer.calls:
+            again = await source.fetch(asked)  # as another chain of the same user would, which knows of no wait
+            assert (type(again), again.calls) == (Fault, 0)
         if answer.kind in PARKED:
             await asyncio.sleep(answer.wait)
         elif answer.kind is FaultKind.INVALID_CURSOR:
-            again = None if sought else source.reseek(asked)
+            back = None if sought else source.reseek(asked)
             sought = True
-            asked = again or replace(asked, cursor=None, until=None, after=None)
+            asked = back or replace(asked, cursor=None, until=None, after=None)
         else:
             raise AssertionError(f"a passing fault became {answer}")
     raise AssertionError(f"no end after {MAX_STEPS} steps; the last faults were {found.faults[-3:]}")

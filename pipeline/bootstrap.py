@@ -13,6 +13,7 @@ from azure.servicebus.aio import ServiceBusClient
 from pydantic import SecretStr
 
 from pipeline import telemetry
+from pipeline.bus.entities import ControlledEntities, Entities, ManagedEntities, UnknownEntities
 from pipeline.bus.service_bus import Bus, ServiceBus
 from pipeline.errors import ConfigurationError
 from pipeline.failpoints import install_from_environment
@@ -39,6 +40,7 @@ from pipeline.storage.tokens import SealedToken, SqlTokens, TokenKeys
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.servicebus.aio.management import ServiceBusAdministrationClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class Pipeline:
     fan_out: FanOut
     watchdog: Watchdog
     copies: Copies
+    budget: SharedBudget
+    entities: Entities
     lake: Lake | None
     analytics: Analytics
 
@@ -85,6 +89,7 @@ async def bootstrap(
     settings: Settings,
     *,
     bus: Bus | None = None,
+    entities: Entities | None = None,
     sources: dict[str, Source] | None = None,
     database: Database | None = None,
     clock: Callable[[], int] = system_clock,
@@ -144,6 +149,8 @@ async def bootstrap(
         miner=miner,
         fan_out=FanOut(database, bus, settings),
         watchdog=Watchdog(database, flusher, plans, settings),
+        budget=budget,
+        entities=entities or _entities(settings),
         copies=copies,
         lake=_lake(settings),
         analytics=Analytics(database, feeds.values()),
@@ -227,6 +234,25 @@ def _lake(settings: Settings) -> Lake | None:
     if settings.lake_connection is not None:
         return open_container(url, settings.lake_connection.get_secret_value())
     return open_container(url, _credential())
+
+
+def _entities(settings: Settings) -> Entities:
+    if settings.servicebus_control_url:
+        return ControlledEntities(settings.servicebus_control_url)
+    connection = settings.miner_azure_service_bus
+    if connection and "UseDevelopmentEmulator=true" in connection.get_secret_value():
+        return UnknownEntities()
+    return ManagedEntities(lambda: _administration(settings))
+
+
+def _administration(settings: Settings) -> ServiceBusAdministrationClient:
+    from azure.servicebus.aio.management import ServiceBusAdministrationClient
+
+    if settings.miner_azure_service_bus:
+        return ServiceBusAdministrationClient.from_connection_string(
+            settings.miner_azure_service_bus.get_secret_value()
+        )
+    return ServiceBusAdministrationClient(settings.miner_azure_service_bus__fullyqualifiednamespace, _credential())
 
 
 def _client(settings: Settings) -> ServiceBusClient:

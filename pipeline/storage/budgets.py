@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -39,6 +39,16 @@ class Note(Protocol):
     def percent(self) -> float: ...
     @property
     def wait(self) -> float: ...
+
+
+MAX_HELD = 50
+
+
+class Hold(NamedTuple):
+    """A budget that lets no call through until an instant, microseconds."""
+
+    name: str
+    until: int
 
 
 class SharedBudget:
@@ -76,6 +86,33 @@ class SharedBudget:
         percents = {note.key: note.percent for note in notes}
         await self._database.write("budget", _note, held, percents)
 
+    async def held(self) -> list[Hold]:
+        """Give what is blocked now, the longest first, at most MAX_HELD; for people."""
+        found = await self._database.read(_held)
+        client = self._cache.client
+        if client is not None:
+            try:
+                found += await self._held_in_redis(client)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._cache.fault(error)
+        return sorted(found, key=lambda hold: -hold.until)[:MAX_HELD]
+
+    async def _held_in_redis(self, client: Redis) -> list[Hold]:
+        failpoint("cache.budget.before")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            names = []
+            async for name in client.scan_iter(match=_name("*"), count=MAX_HELD):
+                names.append(name.decode() if isinstance(name, bytes) else str(name))
+                if len(names) >= MAX_HELD:
+                    break
+            values = await client.mget(names) if names else []
+        holds = [
+            Hold(name.removeprefix(_name("")), int(float(value) * MICROS))
+            for name, value in zip(names, values, strict=True)
+            if value
+        ]
+        return [hold for hold in holds if hold.until > time.time() * MICROS]
+
     async def _wait_in_redis(self, client: Redis, keys: Sequence[str]) -> float:
         failpoint("cache.budget.before")
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -94,6 +131,16 @@ class SharedBudget:
 
 def _name(key: str) -> str:
     return f"budget:{key}"
+
+
+def _held(connection: Connection) -> list[Hold]:
+    rows = connection.execute(
+        sa.select(budgets.c.name, budgets.c.not_before)
+        .where(budgets.c.not_before > read_now(connection))
+        .order_by(budgets.c.not_before.desc())
+        .limit(MAX_HELD)
+    )
+    return [Hold(*row) for row in rows]
 
 
 def _wait(connection: Connection, keys: list[str]) -> float:

@@ -33,7 +33,7 @@ OPEN, CLOSED = "open", "closed"
 
 
 def put_user(connection: Connection, user_id: str, *, priority: int | None = None) -> bool:
-    """Add a user, or make a disabled one active again; False if nothing was new. Without a priority the old one stays."""
+    """Add a user or make a disabled one active again, by default with its old priority; False if nothing was new."""
     row = connection.execute(sa.select(users.c.state).where(users.c.user_id == user_id)).first()
     if row is None:
         connection.execute(

@@ -16,7 +16,7 @@ from pipeline.chains.protocol import Chain, Lane, State
 from pipeline.storage import chains as chain_rows
 from pipeline.storage.chains import Covered, spans_of
 from pipeline.storage.database import read_now
-from pipeline.storage.tables import brakes, budgets, chains, coverage, discoveries, queues, scopes, ticks, tokens, users
+from pipeline.storage.tables import brakes, chains, coverage, discoveries, queues, scopes, ticks, tokens, users
 
 UNFINISHED = (State.OPEN.value, State.PARKED.value, State.HALTED.value)
 MAX_GROUPS = 500
@@ -204,25 +204,6 @@ def first_scopes(connection: Connection, feed: str, lane: Lane, *, limit: int) -
         ScopeCovered(Covered(spans_of(row.spans), row.history_start, row.first_opened_at), row.wanted, row.swept_at)
         for row in rows
     ]
-
-
-class Held(NamedTuple):
-    """A budget that lets no call through until an instant."""
-
-    name: str
-    not_before: int
-    percent: int
-
-
-def held_budgets(connection: Connection, *, limit: int = 50) -> list[Held]:
-    """Give the budgets that are blocked now, the longest first. Where Redis holds them, SQL knows none."""
-    rows = connection.execute(
-        sa.select(budgets.c.name, budgets.c.not_before, budgets.c.percent)
-        .where(budgets.c.not_before > read_now(connection))
-        .order_by(budgets.c.not_before.desc())
-        .limit(limit)
-    )
-    return [Held(*row) for row in rows]
 
 
 class Brake(NamedTuple):

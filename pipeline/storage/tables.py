@@ -228,6 +228,15 @@ queues = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 
+samples = Table(
+    "samples",
+    metadata,
+    Column("taken_at", BigInteger, nullable=False),
+    Column("name", _id(160), nullable=False),
+    Column("value", BigInteger, nullable=False),
+    PrimaryKeyConstraint("taken_at", "name"),
+)
+
 leases = Table(
     "leases",
     metadata,

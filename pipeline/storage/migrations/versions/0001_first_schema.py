@@ -214,6 +214,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "samples",
+        sa.Column("taken_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", _id(160), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("taken_at", "name"),
+    )
+    op.create_table(
         "scopes",
         sa.Column("user_id", _id(64), nullable=False),
         sa.Column("kind", _id(32), nullable=False),
@@ -257,6 +264,7 @@ def downgrade() -> None:
     op.drop_table("tokens")
     op.drop_table("ticks")
     op.drop_table("scopes")
+    op.drop_table("samples")
     op.drop_table("queues")
     op.drop_index("ix_quarantine_state", table_name="quarantine")
     op.drop_table("quarantine")

@@ -1,7 +1,8 @@
 """
 Build every Azure Function from the feeds. Importing this opens nothing: `bootstrap` is imported at the first call.
 
-Each trigger has a maker of its own, for a decorator in a bare loop would bind the last feed to all of them.
+Each trigger has a maker of its own, for a decorator in a bare loop would bind the last feed to all of them. Bodies are
+taken as bytes: without the data type the extension decodes them as UTF-8, which destroys what is compressed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def _add_scheduler(blueprint: func.Blueprint, feed: Feed) -> None:
 
 def _add_miner(blueprint: func.Blueprint, feed: Feed, queue: str, name: str) -> None:
     @blueprint.function_name(name)
-    @blueprint.service_bus_queue_trigger(arg_name="message", queue_name=f"{queue}-%ENVIRONMENT%", connection=CONNECTION)
+    @blueprint.service_bus_queue_trigger(
+        arg_name="message", queue_name=f"{queue}-%ENVIRONMENT%", connection=CONNECTION, data_type=func.DataType.BINARY
+    )
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await pipeline.miner.handle(received(message, pipeline.settings.entity(queue)))
@@ -67,7 +70,10 @@ def _add_miner(blueprint: func.Blueprint, feed: Feed, queue: str, name: str) -> 
 def _add_subscriber(blueprint: func.Blueprint, subscriber: Subscriber) -> None:
     @blueprint.function_name(_python_name(subscriber))
     @blueprint.service_bus_queue_trigger(
-        arg_name="message", queue_name=f"{subscriber.queue}-%ENVIRONMENT%", connection=CONNECTION
+        arg_name="message",
+        queue_name=f"{subscriber.queue}-%ENVIRONMENT%",
+        connection=CONNECTION,
+        data_type=func.DataType.BINARY,
     )
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()

@@ -36,6 +36,7 @@ from pipeline.storage.cache import Cache
 from pipeline.storage.database import Database, system_clock
 from pipeline.storage.flush import Flusher
 from pipeline.storage.lake import FolderLake, Lake
+from pipeline.storage.marts import load_marts
 from pipeline.storage.tokens import SealedToken, SqlTokens, TokenKeys
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ async def bootstrap(
         entities=entities or _entities(settings),
         copies=copies,
         lake=_lake(settings),
-        analytics=Analytics(database, feeds.values()),
+        analytics=Analytics(database, feeds.values(), load_marts()),
     )
 
 

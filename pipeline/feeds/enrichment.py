@@ -1,32 +1,79 @@
-"""Enrichment steps that feeds declare: pure functions from a raw item and a context to fields of the published data."""
+"""
+Enrichment steps that feeds declare: pure functions from a raw item and a context to fields of the published data.
+
+What a step is annotated to return is promised to readers: it stands in the contract and has columns of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline.feeds.base import Raw
 
 
-def author_profile(raw: Raw, context: Mapping[str, Any]) -> Mapping[str, Any]:
+class AuthorProfile(TypedDict):
+    """What the profile feed knows of an author."""
+
+    id: str | None
+    name: str | None
+    username: str | None
+    category: str | None
+    followers_count: int | None
+
+
+class WithAuthorProfile(TypedDict):
+    """Added by `author_profile`."""
+
+    author_profile: AuthorProfile | None
+
+
+class Engagement(TypedDict):
+    """Counts, and their sum."""
+
+    comments: int
+    reactions: int
+    shares: int
+    total: int
+
+
+class WithEngagement(TypedDict):
+    """Added by `engagement`."""
+
+    engagement: Engagement
+
+
+def author_profile(raw: Raw, context: Mapping[str, Any]) -> WithAuthorProfile:
     """Give the author's name, category and followers by the latest revision of the profile feed, if it is known."""
     author = raw.get("from")
     author_id = author.get("id") if isinstance(author, dict) else None
     profile = context.get("profile", {}).get(author_id)
     if profile is None:
         return {"author_profile": None}
-    chosen = {name: profile.get(name) for name in ("id", "name", "username", "category", "followers_count")}
-    return {"author_profile": chosen}
-
-
-def engagement(raw: Raw, context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give counts of comments, reactions and shares, and their sum; what the API leaves out is zero."""
-    counts = {
-        "comments": _count(raw, "comments", "summary", "total_count"),
-        "reactions": _count(raw, "reactions", "summary", "total_count"),
-        "shares": _count(raw, "shares", "count"),
+    return {
+        "author_profile": {
+            "id": profile.get("id"),
+            "name": profile.get("name"),
+            "username": profile.get("username"),
+            "category": profile.get("category"),
+            "followers_count": profile.get("followers_count"),
+        }
     }
-    return {"engagement": {**counts, "total": sum(counts.values())}}
+
+
+def engagement(raw: Raw, context: Mapping[str, Any]) -> WithEngagement:
+    """Give counts of comments, reactions and shares, and their sum; what the API leaves out is zero."""
+    comments = _count(raw, "comments", "summary", "total_count")
+    reactions = _count(raw, "reactions", "summary", "total_count")
+    shares = _count(raw, "shares", "count")
+    return {
+        "engagement": {
+            "comments": comments,
+            "reactions": reactions,
+            "shares": shares,
+            "total": comments + reactions + shares,
+        }
+    }
 
 
 def _count(raw: Raw, *path: str) -> int:

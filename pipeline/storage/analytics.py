@@ -7,6 +7,7 @@ deleted item keeps its row with `deleted` = 1 and no data; a lower revision neve
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,16 +22,17 @@ from sqlalchemy.schema import CreateColumn, CreateTable
 from pipeline.bus.data import DataItem, DataMessage
 from pipeline.feeds.base import Feed
 from pipeline.storage import inbox
-from pipeline.storage.analytics_columns import ColumnType, DataColumn, data_columns, table_name
-from pipeline.storage.database import Database
-from pipeline.storage.dialect import COLLATION, LOCK_HINT, MSSQL, SQLITE
+from pipeline.storage.analytics_columns import ColumnType, DataColumn, data_columns, reader, table_name
+from pipeline.storage.database import Database, read_now
+from pipeline.storage.dialect import COLLATION, LOCK_HINT, MSSQL
+from pipeline.storage.marts.base import Mart
 from pipeline.storage.tables import ITEM, SCOPE, USER
 
 _KEY = ("user_id", "scope", "item_id")
 _FIXED = ("user_id", "scope", "feed_version", "message_id")
 _ROW = ("item_id", "revision", "deleted", "source_time", "source_date", "capture")
 
-_NOW = {MSSQL: "DATEDIFF_BIG(microsecond, '19700101', SYSUTCDATETIME())", SQLITE: "pipeline_now()"}
+_SERVER_NOW = "DATEDIFF_BIG(microsecond, '19700101', SYSUTCDATETIME())"
 
 _SERVER_TYPES = {
     ColumnType.TEXT: "NVARCHAR(MAX)",
@@ -55,8 +57,10 @@ class FeedTable:
     def __init__(self, feed: Feed) -> None:
         self.name = table_name(feed.name)
         self.columns = data_columns(feed)
-        self._readers = [column.reader() for column in self.columns]
-        self._nothing = [None] * len(self.columns)
+        required = {name for name, info in feed.item.model_fields.items() if info.is_required()}
+        self.required = tuple(column.name for column in self.columns if column.path[0] in required and column.scalar)
+        """Columns that an item always fills unless it is deleted: its model refuses it without them."""
+        self._read = reader(self.columns)
 
     @cached_property
     def table(self) -> sa.Table:
@@ -80,53 +84,47 @@ class FeedTable:
             sqlite_with_rowid=False,
         )
 
-    def rows(self, items: Iterable[DataItem]) -> str:
-        """Give a message's items as the one JSON parameter of the statements."""
-        readers, nothing = self._readers, self._nothing
-        return orjson.dumps(
-            [
-                [
-                    item.id,
-                    item.revision,
-                    int(item.deleted),
-                    item.source_time[:19],
-                    item.source_time[:10],
-                    item.capture,
-                    *(nothing if item.data is None else [read(item.data) for read in readers]),
-                ]
-                for item in items
-            ]
-        ).decode()
+    def upsert(self, connection: Connection, message: DataMessage) -> None:
+        """Make the table hold the greatest revision of each of the message's items."""
+        rows = [self._row(item) for item in message.items]
+        fixed = {
+            "user_id": message.user_id,
+            "scope": message.scope,
+            "feed_version": message.feed_version,
+            "message_id": message.id[:128],
+        }
+        if connection.dialect.name == MSSQL:
+            parameters = {**fixed, "rows": orjson.dumps(rows).decode()}
+            for statement in self.mssql_statements:
+                connection.execute(statement, parameters)
+            return
+        # Rows beat one JSON parameter by more than half here: SQLite would parse each row once per column.
+        head = (*fixed.values(), read_now(connection))
+        connection.exec_driver_sql(self.sqlite_statement, [(*head, *row) for row in rows])
 
-    def upsert(self, dialect: str) -> Sequence[sa.TextClause]:
-        """Give the statements that make the table hold the greatest revision of each item."""
-        if dialect not in self._statements:
-            self._statements[dialect] = self._for_mssql() if dialect == MSSQL else self._for_sqlite()
-        return self._statements[dialect]
-
-    @cached_property
-    def _statements(self) -> dict[str, Sequence[sa.TextClause]]:
-        return {}
+    def _row(self, item: DataItem) -> list[Any]:
+        moment = item.source_time
+        row = [item.id, item.revision, int(item.deleted), moment[:19], moment[:10], item.capture]
+        self._read(item.data or {}, row.append)
+        return row
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
         return (*_ROW, *(column.name for column in self.columns))
 
-    def _for_sqlite(self) -> Sequence[sa.TextClause]:
-        picked = ", ".join(f"json_extract(j.value, '$[{place}]')" for place in range(len(self._names)))
-        target = ", ".join(map(_quote, (*_FIXED, "written_at", *self._names)))
-        fixed = ", ".join(f":{name}" for name in _FIXED)
-        replaced = [name for name in (*_FIXED, "written_at", *self._names) if name not in _KEY]
-        sets = ", ".join(f"{_quote(name)} = excluded.{_quote(name)}" for name in replaced)
-        return [
-            sa.text(
-                f"INSERT INTO {self.name} ({target}) "  # noqa: S608 - names of declared columns, quoted
-                f"SELECT {fixed}, {_NOW[SQLITE]}, {picked} FROM json_each(:rows) AS j WHERE true "
-                f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET {sets} WHERE excluded.revision > {self.name}.revision"
-            )
-        ]
+    @cached_property
+    def sqlite_statement(self) -> str:
+        """Insert one row, or replace an older revision."""
+        names = (*_FIXED, "written_at", *self._names)
+        target = ", ".join(map(_quote, names))
+        sets = ", ".join(f"{_quote(name)} = excluded.{_quote(name)}" for name in names if name not in _KEY)
+        return (
+            f"INSERT INTO {self.name} ({target}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 - declared names
+            f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET {sets} WHERE excluded.revision > {self.name}.revision"
+        )
 
-    def _for_mssql(self) -> Sequence[sa.TextClause]:
+    @cached_property
+    def mssql_statements(self) -> Sequence[sa.TextClause]:
         """Update, then insert: a row that another transaction inserts in between fails the key, and the unit reruns."""
         types = [*_OWN_SERVER_TYPES.values(), *(_SERVER_TYPES[column.type] for column in self.columns)]
         pairs = zip(self._names, types, strict=True)
@@ -142,11 +140,11 @@ class FeedTable:
             [
                 *(f"{_quote(name)} = s.{_quote(name)}" for name in self._names if name != "item_id"),
                 *(f"{name} = :{name}" for name in _FIXED if name not in _KEY),
-                f"written_at = {_NOW[MSSQL]}",
+                f"written_at = {_SERVER_NOW}",
             ]
         )
         target = ", ".join(map(_quote, (*_FIXED, "written_at", *self._names)))
-        values = ", ".join([*(f":{n}" for n in _FIXED), _NOW[MSSQL], *(f"s.{_quote(n)}" for n in self._names)])
+        values = ", ".join([*(f":{n}" for n in _FIXED), _SERVER_NOW, *(f"s.{_quote(n)}" for n in self._names)])
         return [
             sa.text(
                 f"UPDATE d SET {sets} FROM {self.name} AS d {LOCK_HINT} JOIN {source} ON {match} "  # noqa: S608 - as above
@@ -160,12 +158,14 @@ class FeedTable:
 
 
 class Analytics:
-    """Takes data messages into the tables; makes and extends a table when its feed is first met."""
+    """Takes data messages into the tables; makes and extends a table, and the marts over it, when first met."""
 
-    def __init__(self, database: Database, feeds: Iterable[Feed]) -> None:
+    def __init__(self, database: Database, feeds: Iterable[Feed], marts: Iterable[Mart] = ()) -> None:
         self._database = database
         self._feeds = {feed.name: feed for feed in feeds}
         self._ready: dict[str, FeedTable] = {}
+        self.marts = tuple(mart for mart in marts if self._feeds.keys() >= set(mart.feeds))
+        """The marts whose feeds are all enabled."""
 
     def knows(self, feed: str) -> bool:
         """Whether the feed is enabled here, so that its columns are known."""
@@ -177,30 +177,44 @@ class Analytics:
         return await self._database.write("analytics", _take, subscriber, table, message)
 
     async def table(self, feed: str) -> FeedTable:
-        """Give a feed's table, which exists with all its columns when this returns."""
+        """Give a feed's table, which exists with all its columns, and its marts too, when this returns."""
         if feed not in self._ready:
-            table = FeedTable(self._feeds[feed])
-            await self._database.write("analytics.prepare", prepare_table, table)
-            self._ready[feed] = table
+            marts = [mart for mart in self.marts if feed in mart.feeds]
+            needed = {feed, *(name for mart in marts for name in mart.feeds)}
+            tables = {name: FeedTable(self._feeds[name]) for name in sorted(needed)}
+            await self._database.write("analytics.prepare", prepare, tables.values(), marts)
+            self._ready[feed] = tables[feed]
         return self._ready[feed]
 
+    async def tables(self) -> list[FeedTable]:
+        """Give all tables of the enabled feeds."""
+        return [await self.table(feed) for feed in self._feeds]
+
     async def prepare(self) -> None:
-        """Make all tables now: a deploy step where the app's own identity may not."""
-        for feed in self._feeds:
-            await self.table(feed)
+        """Make all tables and marts now: a deploy step where the app's own identity may not."""
+        await self.tables()
 
 
-def prepare_table(connection: Connection, table: FeedTable) -> None:
-    """Make a table or add what columns it lacks. Columns are never dropped or changed: readers may hang on them."""
+def prepare(connection: Connection, tables: Iterable[FeedTable], marts: Iterable[Mart]) -> None:
+    """Make tables, add what columns they lack, and make the views over them."""
+    wanted = list(tables)
     try:
-        _extend(connection, table)
+        _prepare(connection, wanted, marts)
     except DBAPIError:
-        # Another process made the same table or column at the same moment; then all is there now.
+        # Another process made the same table or column at the same moment; then it is there now.
         connection.rollback()
+        _prepare(connection, wanted, marts)
+
+
+def _prepare(connection: Connection, tables: list[FeedTable], marts: Iterable[Mart]) -> None:
+    for table in tables:
         _extend(connection, table)
+    for mart in marts:
+        _replace_view(connection, mart)
 
 
 def _extend(connection: Connection, table: FeedTable) -> None:
+    """Make a table or add columns. None is ever dropped or changed: readers may hang on it."""
     inspector = sa.inspect(connection)
     if not inspector.has_table(table.name):
         connection.execute(CreateTable(table.table))
@@ -213,18 +227,25 @@ def _extend(connection: Connection, table: FeedTable) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table.name} {adds} {declared}")
 
 
+def _replace_view(connection: Connection, mart: Mart) -> None:
+    body = f"{mart.view} AS {inspect.cleandoc(mart.select)}"
+    if connection.dialect.name == MSSQL:
+        connection.exec_driver_sql(f"CREATE OR ALTER VIEW {body}")
+        return
+    found = connection.execute(_SQLITE_VIEW, {"name": mart.view}).scalar()
+    if found == f"CREATE VIEW {body}":
+        return
+    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {mart.view}")
+    connection.exec_driver_sql(f"CREATE VIEW {body}")
+
+
+_SQLITE_VIEW = sa.text("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = :name")
+
+
 def _take(connection: Connection, subscriber: str, table: FeedTable, message: DataMessage) -> bool:
     if not inbox.take(connection, subscriber, message.id):
         return False
-    parameters: dict[str, Any] = {
-        "user_id": message.user_id,
-        "scope": message.scope,
-        "feed_version": message.feed_version,
-        "message_id": message.id[:128],
-        "rows": table.rows(message.items),
-    }
-    for statement in table.upsert(connection.dialect.name):
-        connection.execute(statement, parameters)
+    table.upsert(connection, message)
     return True
 
 

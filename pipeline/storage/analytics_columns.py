@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from functools import reduce
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import orjson
@@ -41,14 +41,24 @@ class DataColumn(NamedTuple):
     type: ColumnType
     path: tuple[str, ...]
 
-    def reader(self) -> Callable[[Mapping[str, Any]], Any]:
-        """Give the function that reads the value out of `data`; None where it is not there."""
-        pick = _picker(self.path)
-        if self.type is ColumnType.JSON:
-            return lambda data: None if (value := pick(data)) is None else orjson.dumps(value).decode()
-        if self.type is ColumnType.INTEGER:
-            return lambda data: _stored_integer(pick(data))
-        return pick
+    @property
+    def scalar(self) -> bool:
+        """Whether it is a field of the item itself, not of an object in it."""
+        return len(self.path) == 1 and self.type is not ColumnType.JSON
+
+
+Read = Callable[[Mapping[str, Any], Callable[[Any], None]], None]
+"""Hands the values of all columns, in their order, to the second argument."""
+
+
+def reader(columns: Sequence[DataColumn]) -> Read:
+    """Give the function that reads columns out of one item's `data`; None for what is not there."""
+    fields = _tree([(column.path, column.type) for column in columns])
+
+    def read(data: Mapping[str, Any], put: Callable[[Any], None]) -> None:
+        _read(fields, data, put)
+
+    return read
 
 
 def data_columns(feed: Feed) -> tuple[DataColumn, ...]:
@@ -103,17 +113,43 @@ def _column_name(path: tuple[str, ...]) -> str:
     return f"{name}_value" if name in OWN else name
 
 
-def _picker(path: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Any]:
-    if len(path) == 1:
-        name = path[0]
-        return lambda data: data.get(name)
-    return lambda data: reduce(_step, path, data)
+_Field = tuple[str, Any, Callable[[Any], Any] | None]
+"""A field's name, the fields below it (None for a column), and what makes its value fit."""
+
+_NOTHING: Mapping[str, Any] = {}
 
 
-def _step(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
+def _tree(columns: Sequence[tuple[tuple[str, ...], ColumnType]]) -> list[_Field]:
+    """Nest the columns, so that each object is looked up once; `_flatten` left them standing together by object."""
+    fields: list[_Field] = []
+    for name, group in groupby(columns, key=lambda column: column[0][0]):
+        members = list(group)
+        path, kind = members[0]
+        if len(path) == 1:
+            fields.append((name, None, _FITTING.get(kind)))
+        else:
+            fields.append((name, _tree([(path[1:], kind) for path, kind in members]), None))
+    return fields
+
+
+def _read(fields: list[_Field], data: Mapping[str, Any], put: Callable[[Any], None]) -> None:
+    for name, below, fit in fields:
+        value = data.get(name)
+        if below is not None:
+            _read(below, value if isinstance(value, dict) else _NOTHING, put)
+        elif fit is None or value is None:
+            put(value)
+        else:
+            put(fit(value))
 
 
 def _stored_integer(value: Any) -> Any:
     """Give an integer that a column can hold; one beyond 64 bits would fail the whole message for ever."""
-    return value if value is None or MIN_INTEGER <= value <= MAX_INTEGER else None
+    return value if MIN_INTEGER <= value <= MAX_INTEGER else None
+
+
+def _stored_text(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+_FITTING = {ColumnType.INTEGER: _stored_integer, ColumnType.JSON: _stored_text}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -157,12 +156,6 @@ class Feed:
     def schedule_setting(self) -> str:
         """The app setting that holds the schedule, e.g. `POSTS_SCHEDULE_MINER`."""
         return f"{self.name.upper().replace('-', '_')}_SCHEDULE_MINER"
-
-    @cached_property
-    def hashed(self) -> frozenset[str]:
-        """The declared raw fields over which the content hash is taken."""
-        names = {info.alias or name for name, info in self.item.model_fields.items()}
-        return frozenset(names - set(self.volatile))
 
     def first_history(self, now: int) -> int:
         """Give the start of history for a scope that is first opened at `now` (microseconds), as item time."""

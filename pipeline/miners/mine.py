@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from pipeline import telemetry
-from pipeline.bus.messages import MiningMessage, Received, decode_mining
+from pipeline.bus.messages import MAX_DECODED_BYTES, MiningMessage, Received, decode_mining
 from pipeline.chains import ids, protocol
 from pipeline.chains.protocol import MICROS, Chain, Change, Key, Lane, Look, PageFacts
 from pipeline.errors import BadMessage, NewerMessage, StoreUnavailable
@@ -340,7 +340,9 @@ class Miner:
     ) -> Committed | None:
         assert looked.chain
         chain, page, key = looked.chain, fetched.page, looked.chain.key
-        read = read_page(plan.feed, page.items, observed=looked.now, context=context)
+        read = read_page(
+            plan.feed, page.items, observed=looked.now, context=context, page_bytes=page.bytes or MAX_DECODED_BYTES
+        )
         known = await self._known(key, read)
         facts = PageFacts(
             protocol.Position(*read.last) if read.last else None, page.cursor, restarted=fetched.restarted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 import orjson
 
@@ -91,23 +92,25 @@ def _body(feed: Feed, chain: Chain, items: list[Accepted], nonce: str, capture: 
         "featureName": feed.name,
         "fileName": f"{key.user_id}-{nonce}",
         "producedBy": PRODUCED_BY,
+        "jsonDataArray": [_item(one, capture) for one in items],
     }
-    return orjson.dumps(head)[:-1] + b',"jsonDataArray":[' + b",".join(_item(one, capture) for one in items) + b"]}"
+    return orjson.dumps(head)
 
 
-def _item(one: Accepted, capture: str) -> bytes:
+def _item(one: Accepted, capture: str) -> dict[str, Any]:
     item = one.item
     moment = _iso(item.time)
-    head = {
+    return {
         "id": item.id,
         "revision": one.revision,
         "op": "delete" if item.deleted else "upsert",
         "sourceTime": moment,
         "hour": moment[:13],
         "capture": capture,
+        "raw": item.raw,
+        "data": orjson.Fragment(item.data),
     }
-    return orjson.dumps(head)[:-1] + b',"raw":' + item.raw_json + b',"data":' + item.data + b"}"
 
 
 def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19] + "Z"

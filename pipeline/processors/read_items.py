@@ -19,6 +19,9 @@ from pipeline.storage.quarantine import Bad
 
 MAX_ITEM_ID = 128
 
+SMALL_PAGE_BYTES = MAX_BODY_BYTES * 2 // 5
+"""An answer of this size holds no item that could pass a message's limit, twice in it as raw and data."""
+
 ENVELOPE_BYTES = 2_000
 """What a data message holds besides its items, generously."""
 
@@ -32,16 +35,25 @@ class ReadPage(NamedTuple):
     """Time and id of the last item in the API's order that has both."""
 
 
-def read_page(feed: Feed, items: Sequence[Any], *, observed: int, context: Mapping[str, Any] | None = None) -> ReadPage:
+def read_page(
+    feed: Feed,
+    items: Sequence[Any],
+    *,
+    observed: int,
+    context: Mapping[str, Any] | None = None,
+    page_bytes: int = MAX_DECODED_BYTES,
+) -> ReadPage:
     """
     Read all items of a page in the API's order. `observed` is the page's observation (microseconds): the time of
-    snapshot items that have none. `context` is what enrichment steps may use.
+    snapshot items that have none. `context` is what enrichment steps may use. `page_bytes` is the size of the API's
+    answer: in a small one no item can be too large to publish.
     """
     candidates: list[Candidate] = []
     bad: list[Bad] = []
     last: Position | None = None
+    measure = page_bytes > SMALL_PAGE_BYTES
     for item, model in zip(items, _models(feed, items), strict=True):
-        outcome = _read(feed, item, model, observed, context or {})
+        outcome = _read(feed, item, model, observed, context or {}, measure)
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
             last = Position(outcome.time, outcome.id)
@@ -54,7 +66,7 @@ def read_page(feed: Feed, items: Sequence[Any], *, observed: int, context: Mappi
 
 def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any] | None = None) -> Candidate | Bad:
     """Validate one item against its feed's model; arguments as of `read_page`."""
-    return _read(feed, raw, None, observed, context or {})
+    return _read(feed, raw, None, observed, context or {}, measure=True)
 
 
 @cache
@@ -70,47 +82,60 @@ def _models(feed: Feed, items: Sequence[Any]) -> Sequence[Item | None]:
         return [None] * len(items)
 
 
-def _read(feed: Feed, raw: Any, model: Item | None, observed: int, context: Mapping[str, Any]) -> Candidate | Bad:
+def _read(
+    feed: Feed, raw: Any, model: Item | None, observed: int, context: Mapping[str, Any], measure: bool
+) -> Candidate | Bad:
     if not isinstance(raw, dict):
         return _bad("malformed", "not an object", raw)
-    moment = item_time(raw.get(feed.time_field))
+    created = raw.get(feed.time_field)
+    moment = item_time(created)
     if moment is None:
         if feed.kind is Kind.TIMELINE:
             return _bad("malformed", f"{feed.time_field}: no time", raw, feed)
         moment = observed // MICROS
-    try:
-        model = model or feed.item.model_validate(raw)
-        raw_json = orjson.dumps(raw)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
-        return _bad("malformed", faults, raw, feed, moment)
-    except (orjson.JSONEncodeError, RecursionError) as error:
-        return _bad("unencodable", type(error).__name__, raw, feed, moment)
+    if model is None:
+        try:
+            model = feed.item.model_validate(raw)
+            orjson.dumps(raw)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
+            return _bad("malformed", faults, raw, feed, moment)
+        except (orjson.JSONEncodeError, RecursionError) as error:
+            return _bad("unencodable", type(error).__name__, raw, feed, moment)
     if not 0 < len(model.id) <= MAX_ITEM_ID:
         return _bad("malformed", "id: too long or empty", raw, feed, moment)
-    data = _data(feed, model, raw, context)
-    if _too_large(raw_json, data):
-        return _bad("oversize", f"{len(raw_json)} bytes", raw, feed, moment)
-    updated = item_time(raw.get(feed.updated_field)) if feed.updated_field else None
-    return Candidate(model.id, moment, content_hash(feed, raw), updated, raw, data, raw_json)
+    canonical = model.__pydantic_serializer__.to_json(model)
+    data = _enriched(feed, canonical, raw, context) if feed.enrich else canonical
+    if measure and _too_large(orjson.dumps(raw), data):
+        return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
+    updated = raw.get(feed.updated_field) if feed.updated_field else None
+    changed = moment if updated == created else item_time(updated)
+    return Candidate(
+        model.id, moment, _hash(feed, model, canonical), changed if updated is not None else None, raw, data
+    )
 
 
 def content_hash(feed: Feed, raw: Raw) -> str:
     """
-    Hash an item's declared, non-volatile fields in canonical form: key order and escapes do not matter.
-
-    32 hexadecimal characters.
+    Hash an item's declared, non-volatile fields in canonical form: the model's own order and types, whatever the
+    API's key order, escapes or extra fields. 32 hexadecimal characters. Raises ValidationError.
     """
-    chosen = raw if raw.keys() <= feed.hashed else {name: raw[name] for name in feed.hashed if name in raw}
-    return hashlib.blake2b(orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    model = feed.item.model_validate(raw)
+    return _hash(feed, model, model.__pydantic_serializer__.to_json(model))
 
 
-def _data(feed: Feed, model: Item, raw: Raw, context: Mapping[str, Any]) -> bytes:
-    encoded = model.__pydantic_serializer__.to_json(model)
+def _hash(feed: Feed, model: Item, canonical: bytes) -> str:
+    stable = canonical
+    if feed.volatile:
+        stable = model.__pydantic_serializer__.to_json(model, exclude=set(feed.volatile))
+    return hashlib.blake2b(stable, digest_size=16).hexdigest()
+
+
+def _enriched(feed: Feed, canonical: bytes, raw: Raw, context: Mapping[str, Any]) -> bytes:
     added: dict[str, Any] = {}
     for step in feed.enrich:
         added.update(step(raw, context))
-    return encoded[:-1] + b"," + orjson.dumps(added)[1:] if added else encoded
+    return canonical[:-1] + b"," + orjson.dumps(added)[1:] if added else canonical
 
 
 def _too_large(raw_json: bytes, data: bytes) -> bool:

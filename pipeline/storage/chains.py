@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from pipeline.chains.coverage import Spans, add
 from pipeline.chains.protocol import LIVE, Chain, Key, Lane, Position, State
-from pipeline.storage.dialect import LOCK_HINT, MSSQL, db_now
+from pipeline.storage.dialect import LOCK_HINT, MSSQL, Prepared, db_now
 from pipeline.storage.tables import chains, coverage
 
 _COLUMNS = (
@@ -26,6 +26,8 @@ class Covered(NamedTuple):
     spans: Spans
     history_start: int
     first_opened_at: int
+    now: int = 0
+    """The database's time of this read; 0 if there is no row."""
 
 
 class Counters(NamedTuple):
@@ -43,6 +45,7 @@ def _where_key() -> sa.ColumnElement[bool]:
     return sa.and_(*(chains.c[name] == sa.bindparam(f"k_{name}") for name in _KEY))
 
 
+_LIVE = sa.or_(*(chains.c.state == state.value for state in LIVE))
 SELECT = sa.select(chains, db_now().label("db_now"))
 WHERE_KEY = _where_key()
 _BY_KEY = SELECT.where(WHERE_KEY)
@@ -52,14 +55,14 @@ _SET: dict[str, Any] = {name: sa.bindparam(f"v_{name}") for name in _COLUMNS if 
 _ADD: dict[str, Any] = {name: chains.c[name] + sa.bindparam(f"v_{name}") for name in _TOTALS}
 
 # `wanted` is not among what is set: a parent's transaction may have raised it since this chain was read.
-_ADVANCE = (
+_ADVANCE = Prepared(
     sa.update(chains)
     .where(
         _where_key(),
         chains.c.epoch == sa.bindparam("c_epoch"),
         chains.c.seq == sa.bindparam("c_seq"),
         chains.c.doorbell_id == sa.bindparam("c_doorbell_id"),
-        chains.c.state.in_([state.value for state in LIVE]),
+        _LIVE,
     )
     .values(**_SET, **_ADD, last_error=sa.bindparam("v_last_error"))
     .returning(chains.c.wanted)
@@ -71,7 +74,7 @@ _LOSE = (
     .where(
         _where_key(),
         chains.c.doorbell_id == sa.bindparam("c_doorbell_id"),
-        chains.c.state.in_([state.value for state in LIVE]),
+        _LIVE,
     )
     .values(attempt=chains.c.attempt + 1)
     .returning(chains.c.attempt, chains.c.state, chains.c.not_before, chains.c.cursor)
@@ -84,9 +87,12 @@ _SEEN = (
 
 _COVERAGE_KEY = ("user_id", "feed", "scope")
 _COVERAGE_WHERE = sa.and_(*(coverage.c[name] == sa.bindparam(f"k_{name}") for name in _COVERAGE_KEY))
-_COVERAGE = sa.select(coverage.c.spans, coverage.c.history_start, coverage.c.first_opened_at).where(_COVERAGE_WHERE)
-_COVERAGE_LOCKED = _COVERAGE.with_hint(coverage, LOCK_HINT, MSSQL)
-_COVERAGE_UPDATE = sa.update(coverage).where(_COVERAGE_WHERE).values(spans=sa.bindparam("v_spans"))
+_COVERAGE = sa.select(
+    coverage.c.spans, coverage.c.history_start, coverage.c.first_opened_at, db_now().label("db_now")
+).where(_COVERAGE_WHERE)
+_READ_COVERAGE = Prepared(_COVERAGE)
+_LOCK_COVERAGE = Prepared(_COVERAGE.with_hint(coverage, LOCK_HINT, MSSQL))
+_UPDATE_COVERAGE = Prepared(sa.update(coverage).where(_COVERAGE_WHERE).values(spans=sa.bindparam("v_spans")))
 
 
 def read(connection: Connection, key: Key, *, lock: bool = False) -> tuple[Chain | None, int]:
@@ -121,7 +127,7 @@ def advance(
         "v_last_error": last_error[:200],
         **{f"v_total_{name}": value for name, value in counters._asdict().items()},
     }
-    wanted = connection.execute(_ADVANCE, parameters).scalar_one_or_none()
+    wanted = _ADVANCE(connection, parameters).scalar_one_or_none()
     return None if wanted is None else int(wanted)
 
 
@@ -151,8 +157,10 @@ def note_seen(connection: Connection, key: Key, doorbell_id: str) -> None:
 
 def read_coverage(connection: Connection, key: Key, *, lock: bool = False) -> Covered:
     """Read the coverage of a chain's scope; `lock` keeps it until the commit."""
-    row = connection.execute(_COVERAGE_LOCKED if lock else _COVERAGE, _coverage_key(key)).first()
-    return Covered(spans_of(row.spans), row.history_start, row.first_opened_at) if row else Covered((), 0, 0)
+    row = (_LOCK_COVERAGE if lock else _READ_COVERAGE)(connection, _coverage_key(key)).first()
+    if row is None:
+        return Covered((), 0, 0)
+    return Covered(spans_of(row.spans), row.history_start, row.first_opened_at, row.db_now)
 
 
 def open_coverage(connection: Connection, key: Key, *, history_start: int, now: int) -> Covered:
@@ -175,7 +183,7 @@ def claim(connection: Connection, key: Key, spans: Spans, lo: int, hi: int) -> S
     """Prove `[lo, hi)`; `spans` were read locked in this transaction. Writes only if it adds something."""
     proven = add(spans, lo, hi)
     if proven != spans:
-        connection.execute(_COVERAGE_UPDATE, {**_coverage_key(key), "v_spans": orjson.dumps(proven).decode()})
+        _UPDATE_COVERAGE(connection, {**_coverage_key(key), "v_spans": orjson.dumps(proven).decode()})
     return proven
 
 

@@ -170,7 +170,7 @@ def _sqlite(url: URL, options: dict[str, Any], clock: Callable[[], int]) -> Engi
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, record: object) -> None:
         connection.create_function("pipeline_now", 0, clock)
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-16000"):
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-16000", "wal_autocheckpoint=4000"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from pipeline.chains.protocol import Key
 from pipeline.feeds.base import Raw
 from pipeline.storage.database import Conflict
-from pipeline.storage.dialect import LOCK_HINT, MSSQL, insert_new, json_columns, json_rows
+from pipeline.storage.dialect import LOCK_HINT, MSSQL, Prepared, insert_new, json_columns, json_rows
 from pipeline.storage.tables import items
 
 TOMBSTONE = "deleted"
@@ -34,8 +34,6 @@ class Candidate(NamedTuple):
     raw: Raw | None
     data: bytes
     """The published `data` as JSON."""
-    raw_json: bytes
-    """`raw` as JSON, encoded once: it is published and, if need be, quarantined."""
 
     @property
     def deleted(self) -> bool:
@@ -44,7 +42,7 @@ class Candidate(NamedTuple):
 
 def deletion(item_id: str, moment: int) -> Candidate:
     """Give the candidate that marks an item as deleted; `moment` is the item's stored time."""
-    return Candidate(item_id, moment, TOMBSTONE, None, None, b"null", b"null")
+    return Candidate(item_id, moment, TOMBSTONE, None, None, b"null")
 
 
 class Accepted(NamedTuple):
@@ -163,13 +161,13 @@ def _insert(
         return set()
     rows = [(item.id, item.time, item.hash, item.updated, 0, writing.mark) for item in new]
     parameters = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1, "rows": _json(rows)}
-    result = connection.execute(_insert_statement(connection.dialect.name), parameters)
+    result = _insert_statement(connection.dialect.name)(connection, parameters)
     return {row[0] for row in result}
 
 
 def _read(connection: Connection, owner: dict[str, str], wanted: list[str]) -> dict[str, Stored]:
     parameters = {**owner, "rows": _json([[item_id] for item_id in wanted])}
-    result = connection.execute(_read_statement(connection.dialect.name), parameters)
+    result = _read_statement(connection.dialect.name)(connection, parameters)
     return {row[0]: Stored(row[1], row[2], row[3], row[4], bool(row[5])) for row in result}
 
 
@@ -210,7 +208,7 @@ def _revise(connection: Connection, parameters: dict[str, Any], rows: list[tuple
 
 def _mark_swept(connection: Connection, owner: dict[str, str], ids: list[str], mark: int) -> int:
     parameters: dict[str, Any] = {**owner, "mark": mark, "rows": _json([[item_id] for item_id in ids])}
-    return connection.execute(_swept_statement(connection.dialect.name), parameters).rowcount
+    return _swept_statement(connection.dialect.name)(connection, parameters).rowcount
 
 
 def _common(writing: Writing) -> dict[str, Any]:
@@ -227,22 +225,23 @@ def _json(rows: list[Any]) -> str:
 
 
 @cache
-def _insert_statement(dialect: str) -> sa.TextClause:
+def _insert_statement(dialect: str) -> Prepared:
     key = ("user_id", "feed", "scope", "item_id")
-    return insert_new(dialect, items, _FIXED, _PER_ROW, key, ("item_id",))
+    return Prepared(insert_new(dialect, items, _FIXED, _PER_ROW, key, ("item_id",)))
 
 
 _OWNED = "d.user_id = :user_id AND d.feed = :feed AND d.scope = :scope"
 
 
 @cache
-def _read_statement(dialect: str) -> sa.TextClause:
+def _read_statement(dialect: str) -> Prepared:
     columns = "d.item_id, d.revision, d.hash, d.updated, d.observed, d.deleted"
     rows = json_rows(dialect, json_columns(items, ("item_id",)))
     if dialect == MSSQL:
         join = f"{rows} JOIN items AS d {LOCK_HINT} ON d.item_id = s.item_id AND {_OWNED}"
-        return sa.text(f"SELECT {columns} FROM {join}")  # noqa: S608 - our own names
-    return sa.text(f"SELECT {columns} FROM items AS d WHERE {_OWNED} AND {_among(rows)}")  # noqa: S608 - our own names
+        return Prepared(sa.text(f"SELECT {columns} FROM {join}"))  # noqa: S608 - our own names
+    text = f"SELECT {columns} FROM items AS d WHERE {_OWNED} AND {_among(rows)}"  # noqa: S608 - our own names
+    return Prepared(sa.text(text))
 
 
 @cache
@@ -265,13 +264,13 @@ def _update_statement(dialect: str) -> sa.TextClause:
 
 
 @cache
-def _swept_statement(dialect: str) -> sa.TextClause:
+def _swept_statement(dialect: str) -> Prepared:
     rows = json_rows(dialect, json_columns(items, ("item_id",)))
     if dialect == MSSQL:
         match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :mark"
-        return sa.text(f"UPDATE d SET swept = :mark FROM items AS d JOIN {rows} ON {match}")  # noqa: S608 - our names
+        return Prepared(sa.text(f"UPDATE d SET swept = :mark FROM items AS d JOIN {rows} ON {match}"))  # noqa: S608 - ours
     match = f"{_OWNED} AND {_among(rows)} AND d.swept <> :mark"
-    return sa.text(f"UPDATE items AS d SET swept = :mark WHERE {match}")  # noqa: S608 - our own names
+    return Prepared(sa.text(f"UPDATE items AS d SET swept = :mark WHERE {match}"))  # noqa: S608 - our own names
 
 
 def _among(rows: str) -> str:

@@ -8,6 +8,7 @@ every inbox.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from pipeline.bus.messages import Outgoing
 from pipeline.chains.protocol import MICROS, Key
-from pipeline.storage.dialect import db_now
+from pipeline.storage.dialect import Prepared, db_now, json_columns, json_rows
 from pipeline.storage.tables import outbox
 
 RELAY_AGE_SECONDS = 30
@@ -43,7 +44,8 @@ class Backlog(NamedTuple):
     """0 when nothing is unsent."""
 
 
-_INSERT = sa.insert(outbox).returning(outbox.c.id)
+_INSERTED = ("user_id feed scope lane entity message_id body properties due size created_at claimed_until").split()
+_INSERT = Prepared(sa.insert(outbox).values({name: sa.bindparam(name) for name in _INSERTED}).returning(outbox.c.id))
 _UNSENT = outbox.c.sent_at.is_(None)
 _COLUMNS = (
     outbox.c.id,
@@ -90,7 +92,7 @@ def put(connection: Connection, key: Key, messages: Sequence[Outgoing], now: int
             "created_at": now,
             "claimed_until": 0,
         }
-        held.append(Held(connection.execute(_INSERT, row).scalar_one(), message, now))
+        held.append(Held(_INSERT(connection, row).scalar_one(), message, now))
     return held
 
 
@@ -119,12 +121,17 @@ def claim(connection: Connection, *, limit: int, age_seconds: int = RELAY_AGE_SE
 
 def sent(connection: Connection, ids: Sequence[int], *, keep: bool) -> None:
     """Remove rows that were sent, or keep them marked for `OUTBOX_RETENTION`."""
-    for start in range(0, len(ids), 500):
-        chosen = outbox.c.id.in_(ids[start : start + 500])
-        if keep:
-            connection.execute(sa.update(outbox).where(chosen).values(sent_at=db_now()))
-        else:
-            connection.execute(sa.delete(outbox).where(chosen))
+    statement = _done_statement(connection.dialect.name, keep)
+    statement(connection, {"rows": orjson.dumps([[row_id] for row_id in ids]).decode()})
+
+
+@cache
+def _done_statement(dialect: str, keep: bool) -> Prepared:
+    rows = json_rows(dialect, json_columns(outbox, ("id",)))
+    chosen = outbox.c.id.in_(sa.text(f"SELECT s.id FROM {rows}"))  # noqa: S608 - our own names
+    if keep:
+        return Prepared(sa.update(outbox).where(chosen).values(sent_at=db_now()))
+    return Prepared(sa.delete(outbox).where(chosen))
 
 
 def purge_sent(connection: Connection, *, older_than_seconds: int, limit: int = 4000) -> int:

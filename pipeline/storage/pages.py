@@ -73,8 +73,8 @@ class Committed(NamedTuple):
 def commit_page(connection: Connection, work: PageWork) -> Committed | None:
     """Commit a page, or None (and nothing is written) if the chain is not what the look had seen."""
     before, key = work.chain, work.chain.key
-    now = read_now(connection)
     covered = chains.read_coverage(connection, key, lock=True)
+    now = covered.now or read_now(connection)
     page_nonce = nonce()
     marks_sweeps = key.lane in (protocol.Lane.REFRESH, protocol.Lane.SWEEP)
     writing = Writing(

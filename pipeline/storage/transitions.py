@@ -21,6 +21,7 @@ from pipeline.feeds.base import Feed
 from pipeline.storage import chains, latest, outbox
 from pipeline.storage.chains import Counters, Covered
 from pipeline.storage.database import read_now
+from pipeline.storage.dialect import Prepared
 from pipeline.storage.tables import brakes
 from pipeline.storage.tables import chains as chains_table
 from pipeline.storage.tables import tokens as tokens_table
@@ -46,7 +47,7 @@ class Looked(NamedTuple):
 
 def look(connection: Connection, key: Key, doorbell_id: str, feed: Feed, *, with_context: bool = True) -> Looked:
     """Read everything a fetch depends on. Its `now` is the page's observation."""
-    row = connection.execute(_LOOK, {**chains.key_parameters(key), "source": feed.source}).mappings().first()
+    row = _LOOK(connection, {**chains.key_parameters(key), "source": feed.source}).mappings().first()
     if row is None:
         return Looked(protocol.Look.STALE, None, 0)
     chain, now = chains.from_row(row), int(row["db_now"])
@@ -69,13 +70,13 @@ def look_again(connection: Connection, key: Key, doorbell_id: str, feed: Feed) -
 
 
 # One statement, for it is asked before every page: the chain, its user's token, and the brake on its feed.
-_LOOK = (
+_LOOK = Prepared(
     chains.SELECT.add_columns(
         tokens_table.c.sealed,
         tokens_table.c.version.label("token_row_version"),
         tokens_table.c.dead_version,
         sa.select(sa.func.max(sa.case((brakes.c.reason == "", "brake"), else_=brakes.c.reason)))
-        .where(brakes.c.name.in_(["*", sa.bindparam("k_feed")]), brakes.c.level == "stop")
+        .where(sa.or_(brakes.c.name == "*", brakes.c.name == sa.bindparam("k_feed")), brakes.c.level == "stop")
         .scalar_subquery()
         .label("brake"),
     )

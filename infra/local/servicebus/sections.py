@@ -115,20 +115,44 @@ def with_application_properties(bare: bytes, updates: dict[str, Any]) -> bytes:
 
 
 def _parse_message(data: bytes) -> Message:
-    found: dict[int, tuple[Any, int, int]] = {}
-    bare_start = len(data)
+    found: dict[int, Any] = {}
+    delivery = b""
     position, last = 0, 0
+    bare_start: int | None = None
+    in_order = True
     while position < len(data):
         code, start = _section(data, position)
-        if code < last or (code == last and code not in (DATA, SEQUENCE)):
-            raise DecodeError("message sections out of order")
-        last = code
         value, end = _content(code, data, start)
-        if code >= PROPERTIES:
-            bare_start = min(bare_start, position)
-        found[code] = (value, position, end)
+        if code in found and code not in (DATA, SEQUENCE):
+            raise DecodeError(f"the section 0x{code:02x} is there twice")
+        # Python's client writes delivery annotations behind the body; the standard wants them before.
+        in_order = in_order and code >= last
+        last = code
+        if code >= PROPERTIES and bare_start is None:
+            bare_start = position
+        if code == DELIVERY_ANNOTATIONS:
+            delivery = data[position:end]
+        found[code] = value
         position = end
-    return _assembled(data, found, bare_start)
+    bare = b"" if bare_start is None else data[bare_start:]
+    if not in_order:
+        bare = _in_order(data)
+    made = _assembled(bare, found)
+    made.delivery_annotations = delivery
+    return made
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return the bare message with its sections in the standard's order."""
+    pieces: list[tuple[int, bytes]] = []
+    position = 0
+    while position < len(data):
+        code, start = _section(data, position)
+        end = skip(data, start)
+        if code >= PROPERTIES:
+            pieces.append((code, data[position:end]))
+        position = end
+    return b"".join([piece for _, piece in sorted(pieces, key=lambda piece: piece[0])])
 
 
 def _content(code: int, data: bytes, start: int) -> tuple[Any, int]:
@@ -145,22 +169,18 @@ def _content(code: int, data: bytes, start: int) -> tuple[Any, int]:
     return value, end
 
 
-def _assembled(data: bytes, found: dict[int, tuple[Any, int, int]], bare_start: int) -> Message:
-    head, ttl, acquirer = _header(found[HEADER][0] if HEADER in found else [])
-    properties, _, properties_end = found.get(PROPERTIES, ([], bare_start, bare_start))
-    message_id, bare = _text(properties[0]) if properties else "", data[bare_start:]
+def _assembled(bare: bytes, found: dict[int, Any]) -> Message:
+    head, ttl, acquirer = _header(found.get(HEADER, []))
+    properties = found.get(PROPERTIES, [])
+    message_id = _text(properties[0]) if properties else ""
     if not message_id:
-        message_id, bare = _with_new_id(data[properties_end:], properties)
-    extras, extra_count, due = _sender_annotations(
-        found[MESSAGE_ANNOTATIONS][0] if MESSAGE_ANNOTATIONS in found else {}
-    )
+        behind = skip(bare, _section(bare, 0)[1]) if PROPERTIES in found else 0
+        message_id, bare = _with_new_id(bare[behind:], properties)
+    extras, extra_count, due = _sender_annotations(found.get(MESSAGE_ANNOTATIONS, {}))
     made = Message(
         bare=bare, message_id=message_id, head=head, ttl=ttl, extras=extras, extra_count=extra_count, due=due
     )
     made.acquirer = acquirer
-    if DELIVERY_ANNOTATIONS in found:
-        _, position, end = found[DELIVERY_ANNOTATIONS]
-        made.delivery_annotations = data[position:end]
     return made
 
 

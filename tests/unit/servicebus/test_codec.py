@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.servicebus.codec import (
@@ -100,6 +100,7 @@ def shape(value: Any) -> Any:
     return (type(value), value)
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(values)
 def test_every_value_comes_back_with_its_value_and_its_type(value: Any) -> None:
     """An annotation whose type changes on the way is a different annotation to its receiver."""
@@ -111,6 +112,7 @@ def test_every_value_comes_back_with_its_value_and_its_type(value: Any) -> None:
     assert shape(decoded) == shape(value)
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(values)
 def test_skipping_a_value_ends_where_reading_it_ends(value: Any) -> None:
     """The broker passes bodies on unread; a wrong length would shift everything behind."""
@@ -124,6 +126,7 @@ def test_not_a_number_survives_too() -> None:
     assert math.isnan(decode(encode(math.nan))[0])
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(st.binary(max_size=400))
 def test_random_bytes_are_a_value_or_a_decode_error(data: bytes) -> None:
     """Whatever arrives on the socket, only one exception type may come out."""
@@ -132,6 +135,7 @@ def test_random_bytes_are_a_value_or_a_decode_error(data: bytes) -> None:
             read(data)
 
 
+@settings(deadline=None)  # a busy machine is not a failure
 @given(values, st.data())
 def test_a_damaged_value_is_a_value_or_a_decode_error(value: Any, data: st.DataObject) -> None:
     """Random bytes rarely get past the first; a flipped one inside a good value does."""

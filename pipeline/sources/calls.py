@@ -49,7 +49,7 @@ class Call:
     """The keys of the budgets it draws on."""
     draws: Draws
     secrets: Sequence[str] = ()
-    list_field: str = "data"
+    list_fields: Sequence[str] = ("data",)
 
 
 class Reply(NamedTuple):
@@ -184,7 +184,7 @@ class Caller:
             verdict = _no_answer(answer)
             breaker.note(alive=verdict.kind is not FaultKind.TRANSIENT)
             return verdict
-        body = _parsed(answer, call.list_field)
+        body = _parsed(answer, call.list_fields)
         judged = self._dialect.judge(call, answer, body)
         breaker.note(alive=judged is None or judged.kind is not FaultKind.TRANSIENT)
         notes = self._dialect.notes(call, answer, judged)
@@ -226,9 +226,9 @@ def _worth_the_same_try(outcome: Reply | Verdict) -> bool:
     return isinstance(outcome, Verdict) and outcome.quick and not outcome.shrink
 
 
-def _parsed(answer: Answer, list_field: str) -> Any:
+def _parsed(answer: Answer, list_fields: Sequence[str]) -> Any:
     try:
-        return parse(answer.body, list_field=list_field)
+        return parse(answer.body, list_fields=list_fields)
     except NotJson:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,12 +21,12 @@ class NotJson(ValueError):
     """Treat the answer as cut off or not from the API: it cannot be read even item by item."""
 
 
-def parse(body: bytes, *, list_field: str) -> Any:
+def parse(body: bytes, *, list_fields: Sequence[str]) -> Any:
     """
     Give the JSON value of a body.
 
-    If the body as a whole is not valid JSON, the list under `list_field` of the outermost object (or the outermost
-    list itself) is split and each element is parsed alone; an element that fails becomes a `BrokenItem`.
+    If the body as a whole is not valid JSON, the list under one of `list_fields` of the outermost object (or the
+    outermost list itself) is split and each element is parsed alone; one that fails becomes a `BrokenItem`.
 
     Raises `NotJson` if that does not help: HTML, truncated, or broken outside the list.
     """
@@ -34,7 +34,7 @@ def parse(body: bytes, *, list_field: str) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         cause = error
-    split = _split(body, list_field.encode())
+    split = _split(body, {b'"' + field.encode() + b'"' for field in list_fields})
     try:
         if split is None:
             return _lenient(body)
@@ -44,22 +44,24 @@ def parse(body: bytes, *, list_field: str) -> Any:
     items = [_item(body[start:end]) for start, end in split.elements]
     if isinstance(frame, list):
         return items
-    frame[list_field] = items
+    frame[split.field] = items
     return frame
 
 
 class _Split(NamedTuple):
+    field: str
     start: int
     end: int
     elements: list[tuple[int, int]]
 
 
-def _split(body: bytes, field: bytes) -> _Split | None:
+def _split(body: bytes, fields: Set[bytes]) -> _Split | None:
     """Find the list and the borders of its elements without recursion; None if there is no complete list."""
     tokens = _tokens(body)
-    start = _list_start(tokens, field)
-    if start is None:
+    found = _list_start(tokens, fields)
+    if found is None:
         return None
+    field, start = found
     depth, begin, elements = 0, start + 1, []
     for at, token in tokens:
         if token in b"[{":
@@ -68,7 +70,7 @@ def _split(body: bytes, field: bytes) -> _Split | None:
             if depth == 0:
                 if body[begin:at].strip():
                     elements.append((begin, at))
-                return _Split(start, at + 1, elements) if token == b"]" else None
+                return _Split(field, start, at + 1, elements) if token == b"]" else None
             depth -= 1
         elif token == b"," and depth == 0:
             elements.append((begin, at))
@@ -84,13 +86,12 @@ def _tokens(body: bytes) -> Iterator[tuple[int, bytes]]:
         yield match.start(), match.group()
 
 
-def _list_start(tokens: Iterator[tuple[int, bytes]], field: bytes) -> int | None:
-    """Advance to the `[` that opens the list: the outermost one, or the value of `field` in the outermost object."""
-    wanted = b'"' + field + b'"'
+def _list_start(tokens: Iterator[tuple[int, bytes]], fields: Set[bytes]) -> tuple[str, int] | None:
+    """Advance to the `[` that opens the list: the outermost one, or the value of a field of the outermost object."""
     depth, before, last = 0, b"", b""
     for at, token in tokens:
-        if token == b"[" and (depth == 0 or (depth == 1 and last == b":" and before == wanted)):
-            return at
+        if token == b"[" and (depth == 0 or (depth == 1 and last == b":" and before in fields)):
+            return before.strip(b'"').decode(), at
         if token in b"[{":
             depth += 1
         elif token in b"]}":

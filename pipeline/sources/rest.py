@@ -1,8 +1,9 @@
 """
 A plain REST API as a source: page numbers, an API key, HTTP status codes, `Retry-After`.
 
-What differs from API to API is in the options' `extra`: `key_header` (X-Api-Key), `items_field` (data),
-`page_parameter` (page), `size_parameter` (per_page), `private_network` (refused; `allowed` for an API in an own one).
+What differs from API to API is in the options' `extra`: `key_header` (X-Api-Key), `items_field` (data, items or
+results), `page_parameter` (page), `size_parameter` (per_page), `private_network` (refused; `allowed` for an API in an
+own one).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from pipeline.feeds.base import Feed
     from pipeline.sources.base import Budget
 
+ITEMS_FIELDS = ("data", "items", "results")
+"""Where such APIs put the list; one that sends the list alone is read, too."""
+
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-:.@]{0,127}")
 
 
@@ -43,7 +47,7 @@ class RestSource:
         self._limits = PageLimits()
         self._prefix = f"/{options.version.strip('/')}" if options.version else ""
         self._key_header = options.extra.get("key_header", "X-Api-Key")
-        self._items_field = options.extra.get("items_field", "data")
+        self._items_fields = (options.extra["items_field"],) if "items_field" in options.extra else ITEMS_FIELDS
         self._parameters = (
             options.extra.get("page_parameter", "page"),
             options.extra.get("size_parameter", "per_page"),
@@ -110,10 +114,11 @@ class RestSource:
         if isinstance(outcome, Fault):
             return outcome
         body = outcome.body
-        item = body.get(self._items_field, body) if isinstance(body, dict) else body
-        if not isinstance(item, dict) or str(item.get(feed.id_field)) != item_id:
+        if isinstance(body, dict):  # some wrap the one item as they wrap a list
+            body = next((body[name] for name in self._items_fields if name in body), body)
+        if not isinstance(body, dict) or str(body.get(feed.id_field)) != item_id:
             return _fault(Verdict(FaultKind.REFUSED, "wrong-item"), tally)
-        return item
+        return body
 
     async def discover(self, kind: str, user_id: str, token: Token) -> list[ScopeRef] | Fault:
         """Nothing can be discovered: feeds of this source hang on the user, or on a parent feed."""
@@ -162,11 +167,13 @@ class RestSource:
             keys=drawn.keys(self.name),
             draws=drawn,
             secrets=(secret,),
-            list_field=self._items_field,
+            list_fields=self._items_fields,
         )
 
     def _items(self, body: Any) -> list[Any] | None:
-        found = body.get(self._items_field) if isinstance(body, dict) else body
+        found = body
+        if isinstance(body, dict):
+            found = next((body[name] for name in self._items_fields if name in body), None)
         return found if isinstance(found, list) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,11 +30,22 @@ class Collected:
         return {str(item[id_field]) for item in self.items if isinstance(item, dict) and item.get(id_field)}
 
 
-async def collect(source: Source, asked: PageRequest) -> Collected:
-    """Follow a listing to its end. A park is a sleep here: simulated minutes are short."""
+async def nothing(step: int) -> None:
+    """Let the world be."""
+
+
+async def collect(
+    source: Source, asked: PageRequest, *, before: Callable[[int], Awaitable[None]] = nothing
+) -> Collected:
+    """
+    Follow a listing to its end, calling `before` ahead of each fetch.
+
+    A park is a sleep here: simulated minutes are short.
+    """
     found = Collected()
     sought = False
-    for _ in range(MAX_STEPS):
+    for step in range(MAX_STEPS):
+        await before(step)
         answer = await source.fetch(asked)
         found.calls += answer.calls
         if isinstance(answer, Page):

@@ -12,10 +12,11 @@ Fault = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sequence:
-    """Faults with an end each, and changes of the world at some calls."""
+    """Faults with an end each, and changes of the world while it is read."""
 
     faults: list[Fault] = field(default_factory=list)
-    changes: list[Fault] = field(default_factory=list)
+    changes: list[tuple[int, str]] = field(default_factory=list)
+    """What happens ahead of which fetch."""
 
     @property
     def most_calls(self) -> int:
@@ -34,19 +35,8 @@ def _faults(kinds: list[Fault]) -> st.SearchStrategy[list[Fault]]:
 
 
 _CHANGES = st.lists(
-    st.builds(
-        lambda change, call: {**change, "at_call": call},
-        st.sampled_from(
-            [
-                {"do": "create"},
-                {"do": "delete", "pick": "newest"},
-                {"do": "delete", "pick": "oldest"},
-                {"do": "delete", "pick": "random"},
-            ]
-        ),
-        st.integers(2, 8),
-    ),
-    max_size=4,
+    st.tuples(st.integers(1, 8), st.sampled_from(["create", "delete newest", "delete oldest", "delete middle"])),
+    max_size=6,
 )
 
 GRAPH = st.builds(
@@ -85,6 +75,23 @@ GRAPH = st.builds(
             {"kind": "usage", "headers": {"x-app-usage": {"call_count": 90}}},
             {"kind": "usage", "headers": {"x-app-usage": {"call_count": 100}}},
             {"kind": "usage", "headers": {"x-business-use-case-usage": "{junk"}},
+        ]
+    ),
+    _CHANGES,
+)
+
+REST = st.builds(
+    Sequence,
+    _faults(
+        [
+            {"kind": "throttle", "retry_after": 1},
+            {"kind": "error500"},
+            {"kind": "error500", "status": 503},
+            {"kind": "html500"},
+            {"kind": "reset"},
+            {"kind": "truncate", "bytes": 100},
+            {"kind": "slow", "seconds": 0.05},
+            {"kind": "slow", "seconds": 0.4},
         ]
     ),
     _CHANGES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -12,8 +12,10 @@ from pydantic import SecretStr
 
 from infra.local.graph import simulator
 from infra.local.graph.seeded import Shape
+from infra.local.rest import simulator as rest_simulator
 from pipeline.feeds.base import Feed
 from pipeline.feeds.posts import FEED as POSTS
+from pipeline.feeds.transactions import FEED as TRANSACTIONS
 from pipeline.sources import build_source
 from pipeline.sources.base import PageRequest, Source, SourceOptions, Token
 from pipeline.sources.budget import MemoryBudget
@@ -36,6 +38,8 @@ class Simulation:
     session: aiohttp.ClientSession
     others: list[tuple[str, str, Token]]
     """Further users: id, scope, token."""
+    reads_items: bool = True
+    """Whether the API can give one item by id."""
 
     def request(self, **more: Any) -> PageRequest:
         """The first page of the user's listing."""
@@ -66,6 +70,24 @@ class Simulation:
         found = await self.control("GET", f"truth?user={self.user_id}")
         return {str(row["id"]) for row in found["rows"] if not row.get("deleted")}
 
+    async def rotate(self) -> tuple[Token, Token]:
+        """Give a token that is dead now and one that lives."""
+        if self.name == "rest":
+            return Token(SecretStr("key-of-nobody"), 1), self.token
+        found = await self.control("POST", f"users/{self.user_id}/token", {"action": "rotate"})
+        return self.token, Token(SecretStr(found["token"]), 2)
+
+    async def change(self, what: str) -> None:
+        """Create an item, or delete the newest, oldest or middle one."""
+        if what == "create":
+            await self.control("POST", "mutate", {"do": "create", "user": self.user_id})
+            return
+        rows = (await self.control("GET", f"truth?user={self.user_id}"))["rows"]
+        left = sorted((row["created"], row["id"]) for row in rows if not row["deleted"])
+        if left:
+            place = {"delete newest": -1, "delete oldest": 0, "delete middle": len(left) // 2}[what]
+            await self.control("POST", "mutate", {"do": "delete", "user": self.user_id, "id": left[place][1]})
+
     async def calls(self) -> dict[str, Any]:
         """The call log's counters, the log included."""
         found: dict[str, Any] = await self.control("GET", "calls?log=1")
@@ -95,7 +117,7 @@ async def graph(
                 name="graph",
                 base_url=base_url,
                 source=source,
-                feed=_smaller(POSTS, limit),
+                feed=replace(POSTS, page_limit=limit),
                 user_id=user["id"],
                 scope=user["pages"][0]["id"],
                 token=Token(SecretStr(user["token"]), 1),
@@ -109,7 +131,33 @@ async def graph(
             await source.close()
 
 
-def _smaller(feed: Feed, limit: int) -> Feed:
-    """A feed with small pages, so that few items make many calls."""
-    values = {name: getattr(feed, name) for name in feed.__dataclass_fields__}
-    return Feed(**{**values, "page_limit": limit})
+@asynccontextmanager
+async def rest(
+    *, items: int = 120, limit: int = 25, limited: bool = False, **options: Any
+) -> AsyncIterator[Simulation]:
+    """A REST API with two users; `limited` to fewer calls a minute than a listing takes."""
+    simulated = rest_simulator.Options(
+        users=2, transactions=items, calls_per_minute=3 if limited else 0, time_scale=600.0 if limited else 1.0
+    )
+    async with rest_simulator.running(simulated) as rest_api, aiohttp.ClientSession() as session:
+        async with session.get(f"{rest_api.url}/__sim/world") as answer:
+            user, other = (await answer.json())["users"]
+        values = {"read_timeout": 0.2, "total_timeout": 3.0, "minute_seconds": MINUTE_SECONDS, **options}
+        source = build_source(
+            "rest", SourceOptions(base_url=rest_api.url, **values), MemoryBudget(minute_seconds=MINUTE_SECONDS)
+        )
+        try:
+            yield Simulation(
+                name="rest",
+                base_url=rest_api.url,
+                source=source,
+                feed=replace(TRANSACTIONS, page_limit=limit, path="/transactions"),  # the key says whose
+                user_id=user["id"],
+                scope=user["id"],
+                token=Token(SecretStr(user["key"]), 1),
+                session=session,
+                others=[(other["id"], other["id"], Token(SecretStr(other["key"]), 1))],
+                reads_items=False,
+            )
+        finally:
+            await source.close()

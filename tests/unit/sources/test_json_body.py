@@ -35,7 +35,7 @@ def test_one_hostile_item_does_not_cost_the_page(hostile):
     """Otherwise one post with half an emoji stops a user's history for ever."""
     body = b'{"data": [' + GOOD + b"," + hostile + b"," + GOOD + b'], "paging": {"next": "x"}}'
 
-    value = parse(body, list_field="data")
+    value = parse(body, list_fields=["data"])
 
     assert [item == orjson.loads(GOOD) for item in value["data"]] == [True, False, True]
     assert isinstance(value["data"][1], BrokenItem)
@@ -57,12 +57,12 @@ def test_no_model_accepts_a_broken_item():
 def test_what_is_no_json_even_item_by_item_says_so(body):
     """A cut body must be fetched again, not read as a short page."""
     with pytest.raises(NotJson):
-        parse(body, list_field="data")
+        parse(body, list_fields=["data"])
 
 
 def test_only_the_list_of_the_outermost_object_is_split():
     """A `data` list inside an error or an item is not the page."""
-    value = parse(b'{"x": {"data": [1]}, "data": [NaN, [2, 3], {"data": [4]}]}', list_field="data")
+    value = parse(b'{"x": {"data": [1]}, "data": [NaN, [2, 3], {"data": [4]}]}', list_fields=["data"])
 
     assert value["x"] == {"data": [1]}
     assert [type(item) for item in value["data"]] == [BrokenItem, list, dict]
@@ -70,12 +70,12 @@ def test_only_the_list_of_the_outermost_object_is_split():
 
 def test_a_bare_list_is_split_too():
     """Some APIs send the list without an object around it."""
-    assert isinstance(parse(b"[1, NaN]", list_field="data")[1], BrokenItem)
+    assert isinstance(parse(b"[1, NaN]", list_fields=["data"])[1], BrokenItem)
 
 
 def test_an_error_with_broken_text_can_still_be_read():
     """Its code decides whether a chain parks or halts."""
-    assert parse(b'{"error": {"code": 4, "message": "\xff\\ud800"}}', list_field="data")["error"]["code"] == 4
+    assert parse(b'{"error": {"code": 4, "message": "\xff\\ud800"}}', list_fields=["data"])["error"]["code"] == 4
 
 
 def test_hostile_bodies_cost_bounded_time():
@@ -84,7 +84,7 @@ def test_hostile_bodies_cost_bounded_time():
 
     for body in (b'{"data": ["' + b'\\"' * 500_000, b'"' * 1_000_001, b'{"data":[' + b"[" * 3_000_000):
         with pytest.raises(NotJson):
-            parse(body, list_field="data")
+            parse(body, list_fields=["data"])
 
     assert time.perf_counter() - started < 20.0
 
@@ -94,6 +94,6 @@ def test_good_items_read_the_same_beside_a_broken_one(items):
     """The slow path must agree with the fast one, whatever the items hold."""
     joined = b",".join([*(orjson.dumps(item) for item in items), b"NaN"])
 
-    value = parse(b'{"data":[' + joined + b"]}", list_field="data")
+    value = parse(b'{"data":[' + joined + b"]}", list_fields=["data"])
 
     assert value["data"][:-1] == items

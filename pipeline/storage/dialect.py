@@ -51,7 +51,7 @@ class Prepared:
         self._statement = statement
         self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
 
-    def __call__(self, connection: Connection, parameters: Mapping[str, Any]) -> sa.CursorResult[Any]:
+    def __call__(self, connection: Connection, parameters: Mapping[str, Any]) -> sa.CursorResult[*tuple[Any, ...]]:
         """Execute with values by name; those that the statement itself carries need not be given."""
         text, names, own = self._compiled.get(connection.dialect.name) or self._compile(connection)
         values = tuple(parameters[name] if name in parameters else own[name] for name in names)

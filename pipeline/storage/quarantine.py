@@ -12,7 +12,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.chains.protocol import Key
+from pipeline.chains.protocol import Key, Lane
 from pipeline.storage.dialect import LOCK_HINT, MSSQL
 from pipeline.storage.tables import quarantine
 
@@ -87,3 +87,124 @@ def _insert(dialect: str) -> sa.TextClause:
         f"SELECT {', '.join(':' + name for name in _COLUMNS)} WHERE NOT EXISTS "
         f"(SELECT 1 FROM {quarantine.name} AS q{hint} WHERE {match})"
     ).bindparams(sa.bindparam("body", type_=sa.LargeBinary))
+
+
+# ------------------------------------------------------------------------------------------------- for people
+
+WAITING, REPLAYED, DISCARDED = "waiting", "replayed", "discarded"
+
+
+class Count(NamedTuple):
+    """What waits, by feed and reason. `feed` is empty for messages that could not be read."""
+
+    feed: str
+    reason: str
+    kind: str
+    size: int
+    oldest_at: int
+
+
+def counts(connection: Connection, *, limit: int = 200) -> list[Count]:
+    """Count what waits, the most frequent first."""
+    columns, size = quarantine.c, sa.func.count()
+    rows = connection.execute(
+        sa.select(columns.feed, columns.reason, columns.kind, size, sa.func.min(columns.created_at))
+        .where(columns.state == WAITING)
+        .group_by(columns.feed, columns.reason, columns.kind)
+        .order_by(size.desc(), columns.feed, columns.reason)
+        .limit(limit)
+    )
+    return [Count(*row) for row in rows]
+
+
+class Choice(NamedTuple):
+    """Which rows are meant; None leaves a field open. Times are microseconds, `until` exclusive."""
+
+    feed: str | None = None
+    user: str | None = None
+    reason: str | None = None
+    kind: str | None = None
+    since: int | None = None
+    until: int | None = None
+    state: str | None = WAITING
+    ids: tuple[int, ...] = ()
+
+
+class Kept(NamedTuple):
+    """A row, its body as it came."""
+
+    id: int
+    key: Key
+    kind: str
+    item_id: str | None
+    item_time: int | None
+    stage: str
+    reason: str
+    detail: str
+    body: bytes
+    properties: dict[str, str | int]
+    feed_version: int
+    observed: int
+    correlation_id: str
+    state: str
+    attempts: int
+    created_at: int
+    closed_at: int
+
+
+def find(connection: Connection, choice: Choice, *, limit: int, after: int = 0) -> list[Kept]:
+    """Give the chosen rows with an id above `after`, by id."""
+    columns = quarantine.c
+    query = sa.select(quarantine).where(columns.id > after)
+    for column, value in ((columns.feed, choice.feed), (columns.user_id, choice.user), (columns.reason, choice.reason),
+                          (columns.kind, choice.kind), (columns.state, choice.state)):  # fmt: skip
+        if value is not None:
+            query = query.where(column == value)
+    if choice.since is not None:
+        query = query.where(columns.created_at >= choice.since)
+    if choice.until is not None:
+        query = query.where(columns.created_at < choice.until)
+    if choice.ids:
+        query = query.where(columns.id.in_(choice.ids))
+    return [_kept(row) for row in connection.execute(query.order_by(columns.id).limit(limit))]
+
+
+def close(connection: Connection, row_id: int, state: str, now: int) -> bool:
+    """Close a waiting row, counting the attempt; False if it does not wait any more: somebody else was first."""
+    done = connection.execute(
+        sa.update(quarantine)
+        .where(quarantine.c.id == row_id, quarantine.c.state == WAITING)
+        .values(state=state, attempts=quarantine.c.attempts + 1, closed_at=now)
+    )
+    return done.rowcount > 0
+
+
+def note_attempt(connection: Connection, row_id: int, reason: str, detail: str) -> None:
+    """Count a replay that failed, with why it failed now."""
+    connection.execute(
+        sa.update(quarantine)
+        .where(quarantine.c.id == row_id, quarantine.c.state == WAITING)
+        .values(attempts=quarantine.c.attempts + 1, reason=reason[:64], detail=detail[:400])
+    )
+
+
+def _kept(row: Any) -> Kept:
+    return Kept(
+        id=row.id,
+        key=Key(row.user_id, row.feed, row.scope, Lane(row.lane)),
+        kind=row.kind,
+        item_id=row.item_id,
+        item_time=row.item_time,
+        stage=row.stage,
+        reason=row.reason,
+        detail=row.detail,
+        body=zlib.decompress(bytes(row.body)),
+        properties=orjson.loads(row.properties),
+        feed_version=row.feed_version,
+        observed=row.observed,
+        correlation_id=row.correlation_id,
+        state=row.state,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        closed_at=row.closed_at or 0,
+    )

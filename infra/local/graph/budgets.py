@@ -15,7 +15,7 @@ from infra.local.graph.errors import GraphError
 WINDOW_SECONDS = 3_600.0
 BUCKET_SECONDS = 60.0
 PENALTY_SECONDS = 60.0  # each call made while blocked adds so much
-MOST_BLOCK_SECONDS = 3_600.0
+MOST_BLOCK_SECONDS = 86_400.0
 LEAST_PERCENT = 1.0  # below it the API leaves the header out
 KINDS = ("app", "user", "page", "ad_account", "insights")
 USE_CASES = {"page": "pages", "ad_account": "ads_management", "insights": "ads_insights"}

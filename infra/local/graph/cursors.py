@@ -45,8 +45,8 @@ class Cursors:
         signature, text = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
         if len(signature) < SIGNATURE_BYTES or signature != self._sign(text):
             return None
-        found_edge, found_scope, created, number, salt = text.decode().rsplit("|", 4)[-5:]
-        if (found_edge, found_scope) != (edge, scope):
+        place, created, number, salt = text.decode().rsplit("|", 3)
+        if place != f"{edge}|{scope}":
             return None
         return Position(int(created), int(number), int(salt))
 

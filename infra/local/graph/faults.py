@@ -164,8 +164,10 @@ def on_body(rules: list[Rule], context: Context, page: Slice, path: str, params:
     for rule in rules:
         paging = body.get("paging")
         if rule.kind == "repeat_cursor" and params.get("after") and page.items:
-            cursor = _earlier_cursor(context, page, params["after"], int(rule.options.get("k", 1)))
-            _set_cursors(context, page, path, params, body, after=cursor)
+            # the loop closes at one cursor and is walked as usual between; otherwise it would shrink to one page
+            if rule.memory.setdefault(path, params["after"]) == params["after"]:
+                cursor = _earlier_cursor(context, page, params["after"], int(rule.options.get("k", 1)))
+                _set_cursors(context, page, path, params, body, after=cursor)
         elif rule.kind == "endless_empty" or (rule.kind == "empty_with_next" and page.items):
             position = _read(context, page, params.get("after", "")) or START
             cursor = context.cursors.write(page.edge.family, page.scope, position._replace(salt=next(_salt)))

@@ -31,6 +31,8 @@ class Rule:
     rate: float = 1.0
     every: int = 1
     random: Random = field(default_factory=Random)
+    memory: dict[str, str] = field(default_factory=dict)
+    """What a kind has to remember between calls, by scope."""
     matched: int = 0
     fired: int = 0
 

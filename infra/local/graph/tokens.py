@@ -51,7 +51,13 @@ class Tokens:
 
     def grant(self, token: str) -> Grant | None:
         """Give what a token stands for, dead or alive."""
-        return self._grants.get(token)
+        found = self._grants.get(token)
+        if found is None and "-page-" in token:
+            owner, _, page_id = token.partition("-page-")
+            page, user = self._world.items.get(page_id), self._grants.get(owner)
+            if page is not None and page.kind == "page" and user is not None and user.user == page.owner:
+                found = self._grants[token] = Grant(token, page.owner, page_id, issued=user.issued)
+        return found
 
     def of_user(self, user: User) -> Grant:
         """Give a user's present token."""
@@ -59,16 +65,13 @@ class Tokens:
 
     def page_token(self, page: Item) -> str:
         """Give the token of a page; it lives and dies with its user's token."""
-        token = f"{self._current[page.owner]}-page-{page.id}"
-        if token not in self._grants:
-            self._grants[token] = Grant(token, page.owner, page.id, issued=int(self._clock.now()))
-        return token
+        return f"{self._current[page.owner]}-page-{page.id}"
 
     def check(self, token: str, params: Mapping[str, str]) -> Grant:
         """Give the grant of a token that may be used now. Raises GraphError 104, 190 or 100."""
         if not token:
             raise GraphError(104)
-        grant = self._grants.get(token)
+        grant = self.grant(token)
         if grant is None:
             raise GraphError(190, "Invalid OAuth access token - Cannot parse access token")
         dead = grant.dead
@@ -117,7 +120,7 @@ class Tokens:
 
     def debug(self, token: str) -> dict[str, Any]:
         """Answer `debug_token`."""
-        grant = self._grants.get(token)
+        grant = self.grant(token)
         if grant is None:
             error = {"code": 190, "message": "Invalid OAuth access token."}
             return {"data": {"error": error, "is_valid": False, "scopes": []}}

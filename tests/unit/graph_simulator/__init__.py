@@ -1,0 +1,1 @@
+"""The parts of the Graph simulator that need no port."""

@@ -6,15 +6,16 @@ through `azure-functions-runtime`, which is what production runs, and feeds it
 from Service Bus, timers and HTTP. It exists for desks and tests and is never
 deployed.
 
-- `__main__`    the command line
-- `host`        puts the parts together, starts and drains them
-- `settings`    app settings, host.json, %NAME%, connections
-- `functions`   what the app registered, and why something cannot run here
-- `worker`      runs inside each worker process (nothing else here does)
-- `pool`        starts, restarts and feeds the worker processes
-- `messages`    Service Bus messages as the extension hands them to Python
-- `service_bus` queue and topic listeners, and senders for output bindings
-- `schedules`   NCRONTAB; `timers` runs it, remembering across restarts
-- `routes`      HTTP routes; `web` serves them, and /admin
-- `report`      what is printed at start
+- `__main__`   the command line; `indexing` serves its --index
+- `host`       starts everything, drains it, answers /admin
+- `plan`       which functions run, and why others do not; `report` prints it
+- `settings`   app settings, host.json, %NAME%, connections
+- `functions`  triggers and outputs, read from what the worker found
+- `worker`     runs inside each worker process, and nothing else here does
+- `processes`  a worker as the host sees it; `pool` starts, restarts and feeds them
+- `execution`  one invocation: worker, outputs, log; `tracing` its trace context
+- `messages`   Service Bus messages as the extension hands them to Python
+- `bus`        clients and senders; `listeners`, `single`, `batches` the triggers
+- `schedules`  NCRONTAB; `timers` runs it, remembering across restarts
+- `routes`     HTTP routes; `web` serves them, `keys` guards them on demand
 """

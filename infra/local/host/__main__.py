@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from infra.local.host.host import Choices, Host, index
-from infra.local.host.pool import LoadFailed
+from infra.local.host.host import Choices, Host
+from infra.local.host.indexing import index
+from infra.local.host.processes import LoadFailed
 from infra.local.host.web import ANSWER_LIMIT_SECONDS
 
 log = logging.getLogger("host")

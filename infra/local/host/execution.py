@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from infra.local.host.functions import Function, HttpOutput, ServiceBusOutput
-from infra.local.host.pool import Invocation, Result, WorkerLost, WorkerPool
+from infra.local.host.pool import WorkerPool
+from infra.local.host.processes import Invocation, Result, WorkerLost
 from infra.local.host.worker import Plain
 
 log = logging.getLogger("host")

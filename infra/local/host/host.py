@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
-import secrets
 import time
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from infra.local.host import messages, report, routes, schedules, tracing
+from infra.local.host import messages, report, tracing
+from infra.local.host.batches import BatchListener
+from infra.local.host.bus import Bus
 from infra.local.host.execution import Executor
-from infra.local.host.functions import (
-    Function,
-    HttpTrigger,
-    Refused,
-    ServiceBusTrigger,
-    TimerTrigger,
-    bindings_of,
-    is_trigger,
-    understand,
-)
-from infra.local.host.pool import LoadFailed, WorkerPool
-from infra.local.host.routes import Route
-from infra.local.host.service_bus import Bus, Listener, Options, listener
+from infra.local.host.functions import Function, HttpTrigger, ServiceBusTrigger, TimerTrigger
+from infra.local.host.keys import Keys, keys_in
+from infra.local.host.listeners import Listener, Means, Options
+from infra.local.host.plan import Plan, planned
+from infra.local.host.pool import WorkerPool
+from infra.local.host.processes import LoadFailed
 from infra.local.host.settings import AppSettings, HostJson
+from infra.local.host.single import SingleListener
 from infra.local.host.timers import Timer
-from infra.local.host.web import ANSWER_LIMIT_SECONDS, Keys, Web
+from infra.local.host.web import ANSWER_LIMIT_SECONDS, Web
 
 log = logging.getLogger("host")
 
@@ -65,21 +58,17 @@ class Host:
         self._settings = AppSettings.load(choices.app, environment)
         self._host_json = HostJson.load(choices.app, self._settings)
         self._options = Options.read(self._host_json, os.cpu_count() or 1)
-        self._zone = _zone(self._settings)
         self._pool = WorkerPool(
             choices.app,
-            worker_environment(self._settings),
+            self._settings.for_workers(),
             workers=_workers(choices, self._settings),
             function_timeout=self._host_json.span("functionTimeout", timedelta(minutes=30)),
         )
         self._bus = Bus()
         self._executor = Executor(self._pool, self._bus.send)
-        self._functions: dict[str, Function] = {}
-        self._stopped: dict[str, str] = {}
-        self._disabled: dict[str, str] = {}
+        self._plan = Plan()
         self._listeners: list[Listener] = []
         self._timers: dict[str, Timer] = {}
-        self._routes: list[Route] = []
         self._web: Web | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._born = time.monotonic()
@@ -92,13 +81,13 @@ class Host:
         can run, OSError when the port is taken.
         """
         described = await self._pool.start()
-        for each in described:
-            self._plan(each)
+        self._plan = planned(described, settings=self._settings, host_json=self._host_json, only=self._choices.only)
         unknown = (self._choices.only or frozenset()) - {str(each["name"]) for each in described}
         if unknown:
             raise LoadFailed(f"--functions names {', '.join(sorted(unknown))}, which the app does not have")
-        if not self._functions and self._stopped:
-            raise LoadFailed("no function can run:\n  " + "\n  ".join(self._stopped.values()))
+        if not self._plan.functions and self._plan.stopped:
+            raise LoadFailed("no function can run:\n  " + "\n  ".join(self._plan.stopped.values()))
+        self._attach(self._plan)
         self._web = self._new_web()
         await self._web.start(self._choices.address, self._choices.port)
         self._tasks = [
@@ -161,13 +150,13 @@ class Host:
         kinds = {HttpTrigger: "httpTrigger", TimerTrigger: "timerTrigger", ServiceBusTrigger: "serviceBusTrigger"}
         listed = [
             {"name": each.name, "trigger": kinds[type(each.trigger)], "isDisabled": False}
-            for each in self._functions.values()
+            for each in self._plan.functions.values()
         ]
-        listed += [{"name": name, "isDisabled": True, "reason": why} for name, why in self._disabled.items()]
-        return listed + [{"name": name, "isDisabled": False, "error": why} for name, why in self._stopped.items()]
+        listed += [{"name": name, "isDisabled": True, "reason": why} for name, why in self._plan.disabled.items()]
+        return listed + [{"name": name, "isDisabled": False, "error": why} for name, why in self._plan.stopped.items()]
 
     def manual(self, name: str, text: str) -> Awaitable[object] | None:
-        function = self._functions.get(name)
+        function = self._plan.functions.get(name)
         if function is None:
             return None
         if isinstance(function.trigger, TimerTrigger):
@@ -182,57 +171,26 @@ class Host:
 
     # Putting it together.
 
-    def _plan(self, described: Mapping[str, Any]) -> None:
-        name = str(described["name"])
-        if why := self._left_out(name):
-            self._disabled[name] = why
-            return
-        try:
-            function = understand(described, self._settings)
-            self._attach(function)
-        except Refused as refused:
-            self._stopped[name] = str(refused)
-
-    def _left_out(self, name: str) -> str | None:
-        if self._choices.only is not None and name not in self._choices.only:
-            return "not among --functions"
-        listed = self._host_json.get("functions")
-        if isinstance(listed, list) and name not in listed:
-            return "not among the functions of host.json"
-        setting = self._settings.disabled_by(name)
-        return f"by {setting}" if setting else None
-
-    def _attach(self, function: Function) -> None:
-        trigger = function.trigger
-        if isinstance(trigger, ServiceBusTrigger):
-            if function.retry is not None:
-                log.warning("%s: @app.retry has no effect on a Service Bus trigger and is ignored", function.name)
-            self._listeners.append(
-                listener(function, trigger, bus=self._bus, pool=self._pool, run=self._executor, options=self._options)
-            )
-        elif isinstance(trigger, TimerTrigger):
-            try:
-                schedule = schedules.parse(trigger.schedule, self._zone)
-            except ValueError as wrong:
-                raise Refused(
-                    f"{function.name}: binding {trigger.argument} (timerTrigger): schedule: {wrong}"
-                ) from wrong
-            folder = self._state() / "timers" / function.name
-            self._timers[function.name] = Timer(function, trigger, schedule, folder=folder, run=self._executor)
-        else:
-            prefix = self._host_json.get("extensions.http.routePrefix")
-            try:
-                self._routes.append(routes.compiled(function, trigger, "api" if prefix is None else str(prefix)))
-            except ValueError as wrong:
-                raise Refused(f"{function.name}: binding {trigger.argument} (httpTrigger): route: {wrong}") from wrong
-        self._functions[function.name] = function
+    def _attach(self, plan: Plan) -> None:
+        means = Means(self._bus, self._pool, self._executor, self._options)
+        for function in plan.functions.values():
+            trigger = function.trigger
+            if isinstance(trigger, ServiceBusTrigger):
+                if function.retry is not None:
+                    log.warning("%s: @app.retry has no effect on a Service Bus trigger and is ignored", function.name)
+                kind = BatchListener if trigger.many else SingleListener
+                self._listeners.append(kind(function, trigger, means))
+            elif isinstance(trigger, TimerTrigger):
+                folder = self._state() / "timers" / function.name
+                schedule = plan.schedules[function.name]
+                self._timers[function.name] = Timer(function, trigger, schedule, folder=folder, run=self._executor)
 
     def _new_web(self) -> Web:
         return Web(
-            self._routes,
+            self._plan.routes,
             run=self._executor,
             admin=self,
-            keys=self._keys() if self._choices.enforce_keys else None,
+            keys=self._keys(),
             limit_seconds=self._choices.answer_limit_seconds,
             most_requests=self._host_json.whole("extensions.http.maxConcurrentRequests", 100),
         )
@@ -241,16 +199,22 @@ class Host:
         assert self._web is not None
         now = datetime.now(UTC)
         lines = report.of_functions(
-            self._functions.values(),
-            stopped=self._stopped,
-            disabled=self._disabled,
+            self._plan.functions.values(),
+            stopped=self._plan.stopped,
+            disabled=self._plan.disabled,
             next_runs={name: timer.next_run() for name, timer in self._timers.items()},
-            urls={route.function.name: f"http://{self.address}/{route.path}" for route in self._routes},
+            urls={route.function.name: f"http://{self.address}/{route.path}" for route in self._plan.routes},
             options=self._options,
             now=now,
         )
         workers = _workers(self._choices, self._settings)
         return f"host: {self._choices.app} with {workers} worker{'s' if workers > 1 else ''}\n{lines}"
+
+    def _keys(self) -> Keys | None:
+        if not self._choices.enforce_keys:
+            return None
+        log.info("keys are enforced; they are in %s", self._state() / "keys.json")
+        return keys_in(self._state())
 
     def _host_id(self) -> str:
         """Name the app, so that two apps over one state folder do not take each other's timers."""
@@ -261,51 +225,6 @@ class Host:
     def _state(self) -> Path:
         return self._choices.state / self._host_id()
 
-    def _keys(self) -> Keys:
-        """Read the keys of this app, made at the first start and readable by their owner only."""
-        path = self._state() / "keys.json"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made = {"function": secrets.token_urlsafe(32), "master": secrets.token_urlsafe(32)}
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                json.dump(made, file)
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        log.info("keys are enforced; they are in %s", path)
-        return Keys(stored["function"], stored["master"])
-
-
-async def index(app: Path, environment: Mapping[str, str], console: Any) -> Sequence[dict[str, Any]]:
-    """Load the app, run nothing, and describe its functions; raises LoadFailed."""
-    settings = AppSettings.load(app, environment)
-    pool = WorkerPool(app, worker_environment(settings), workers=1, function_timeout=None, console=console)
-    try:
-        described = await pool.start()
-    finally:
-        await pool.stop()
-    return [_indexed(each) for each in described]
-
-
-def _indexed(described: Mapping[str, Any]) -> dict[str, Any]:
-    bindings = bindings_of(described)
-    triggers = [binding for binding in bindings if is_trigger(binding)]
-    return {
-        "name": described["name"],
-        "triggers": [binding["type"] for binding in triggers],
-        "schedule": next((binding["schedule"] for binding in triggers if "schedule" in binding), None),
-        "bindings": bindings,
-        "retry": described["retry"],
-    }
-
-
-def worker_environment(settings: AppSettings) -> dict[str, str]:
-    """Return the settings as a worker sees them, with what every host adds."""
-    return {
-        "FUNCTIONS_WORKER_RUNTIME": "python",
-        "FUNCTIONS_EXTENSION_VERSION": "~4",
-        "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
-        **settings.values,
-    }
-
 
 def _workers(choices: Choices, settings: AppSettings) -> int:
     given = choices.workers if choices.workers is not None else settings.get("FUNCTIONS_WORKER_PROCESS_COUNT") or 1
@@ -313,13 +232,3 @@ def _workers(choices: Choices, settings: AppSettings) -> int:
         return max(1, min(_MOST_WORKERS, int(given)))
     except ValueError as wrong:
         raise ValueError(f"FUNCTIONS_WORKER_PROCESS_COUNT is {given!r}, not a number") from wrong
-
-
-def _zone(settings: AppSettings) -> tzinfo:
-    name = settings.get("WEBSITE_TIME_ZONE") or settings.get("TZ")
-    if not name:
-        return UTC
-    try:
-        return ZoneInfo(name.removeprefix(":"))
-    except (ZoneInfoNotFoundError, ValueError) as unknown:
-        raise ValueError(f"time zone {name!r} (WEBSITE_TIME_ZONE or TZ) is not known here") from unknown

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
-from infra.local.host.worker import Channel, Plain
+from infra.local.host.processes import Invocation, LoadFailed, Pending, Result, WorkerLost, WorkerProcess, spawn
 
 log = logging.getLogger("host")
 
@@ -28,97 +23,10 @@ _BACK_OFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 # A worker that lived this long had no trouble starting.
 _SETTLED_SECONDS = 60.0
 _STOP_LIMIT_SECONDS = 5.0
+# A worker whose channel closed is as good as dead.
+_DEAD_LIMIT_SECONDS = 0.5
 # How long an HTTP or timer invocation waits for a restart; listeners do not even receive meanwhile.
 _NO_WORKER_SECONDS = 60.0
-# A longer line is passed on in pieces.
-_LINE_LIMIT_BYTES = 256 * 1024
-
-
-class LoadFailed(Exception):
-    """The app does not load; `trace` is what its import printed."""
-
-    def __init__(self, message: str, trace: str = "") -> None:
-        super().__init__(message)
-        self.trace = trace
-
-
-class WorkerLost(Exception):
-    """The worker went away with the invocation in it; whether it took effect is unknown."""
-
-
-class Invocation(NamedTuple):
-    """What a worker needs to run a function once."""
-
-    function_id: str
-    inputs: list[tuple[str, Plain]]
-    metadata: dict[str, Plain]
-    trace_parent: str
-    trace_state: str = ""
-    retry: int = 0
-    max_retry: int = 0
-
-
-class Result(NamedTuple):
-    """What came back: data when `ok`, else an error with its traceback."""
-
-    ok: bool
-    returned: Plain | None
-    outputs: list[tuple[str, Plain]]
-    error: str | None
-    trace: str | None
-
-
-@dataclass
-class _Pending:
-    answer: asyncio.Future[Result]
-    deadline: float
-
-
-@dataclass(eq=False)
-class _Worker:
-    """One process; `pending` keeps the order of sending, so its first entry is the oldest."""
-
-    number: int
-    process: asyncio.subprocess.Process
-    lifeline: int
-    channel: Channel | None = None
-    functions: asyncio.Future[list[dict[str, Any]]] = field(default_factory=lambda: _future())
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    pending: dict[str, _Pending] = field(default_factory=dict)
-
-    def received(self, message: tuple[Any, ...]) -> None:
-        kind = message[0]
-        if kind == "done":
-            pending = self.pending.pop(message[1], None)
-            if pending is not None and not pending.answer.done():
-                pending.answer.set_result(Result(*message[2:]))
-        elif self.functions.done():
-            return
-        elif kind == "ready":
-            self.functions.set_result(message[1])
-        elif kind == "failed":
-            self.functions.set_exception(LoadFailed(message[1], message[2]))
-
-    def lost(self) -> None:
-        self.channel = None
-        self.gone.set()
-        if not self.functions.done():
-            self.functions.set_exception(LoadFailed("the worker ended while it loaded the app"))
-        for pending in self.pending.values():
-            if not pending.answer.done():
-                pending.answer.set_exception(WorkerLost(f"worker {self.number} ended"))
-        self.pending.clear()
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-
-
-def _future() -> asyncio.Future[Any]:
-    future = asyncio.get_running_loop().create_future()
-    # A worker that fails while nobody asks is reported by its restart, not by the collector.
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
 
 
 class WorkerPool:
@@ -138,7 +46,7 @@ class WorkerPool:
         self._count = workers
         self._console = console or sys.stdout
         self._timeout = function_timeout.total_seconds() if function_timeout else None
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._ready = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -177,7 +85,7 @@ class WorkerPool:
             # It died this very moment, and its supervisor has not yet had its turn.
             raise WorkerLost(f"worker {worker.number} ended")
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        worker.pending[invocation_id] = _Pending(answer, time.monotonic() + (self._timeout or 0.0))
+        worker.pending[invocation_id] = Pending(answer, time.monotonic() + (self._timeout or 0.0))
         worker.channel.send(("invoke", invocation_id, *invocation))
         return await answer
 
@@ -226,11 +134,11 @@ class WorkerPool:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    def _adopt(self, worker: _Worker) -> None:
+    def _adopt(self, worker: WorkerProcess) -> None:
         self._workers[worker.number] = worker
         self._ready.set()
 
-    async def _supervise(self, number: int, worker: _Worker | None) -> None:
+    async def _supervise(self, number: int, worker: WorkerProcess | None) -> None:
         failures = 0
         try:
             while True:
@@ -249,7 +157,7 @@ class WorkerPool:
                 log.warning(
                     "worker %d ended (%s); a new one starts in %.1f s",
                     number,
-                    _how(worker.process.returncode),
+                    worker.how_it_ended(),
                     pause,
                 )
                 self.restarts += 1
@@ -260,7 +168,7 @@ class WorkerPool:
             if worker is not None:
                 await asyncio.shield(self._reap(worker))
 
-    async def _loaded(self, worker: _Worker) -> bool:
+    async def _loaded(self, worker: WorkerProcess) -> bool:
         try:
             await asyncio.wait_for(asyncio.shield(worker.functions), LOAD_LIMIT_SECONDS)
         except (TimeoutError, LoadFailed) as failed:
@@ -271,15 +179,13 @@ class WorkerPool:
             return False
         return True
 
-    async def _reap(self, worker: _Worker) -> None:
-        if worker.channel is not None:
-            worker.channel.close()
-        try:
-            await asyncio.wait_for(worker.process.wait(), _STOP_LIMIT_SECONDS if self._stopping else 0.5)
-        except TimeoutError:
-            worker.kill()
-            await worker.process.wait()
-        os.close(worker.lifeline)
+    async def _reap(self, worker: WorkerProcess) -> None:
+        await worker.end(_STOP_LIMIT_SECONDS if self._stopping else _DEAD_LIMIT_SECONDS)
+
+    async def _spawn(self, number: int) -> WorkerProcess:
+        worker = await spawn(number, self._app, self._environment)
+        self._keep(worker.pass_on(self._console), self._readers)
+        return worker
 
     async def _watch_the_clock(self, limit: float) -> None:
         """Kill a worker whose oldest invocation is over time: production cannot stop a function otherwise."""
@@ -291,52 +197,3 @@ class WorkerPool:
                 if oldest is not None and oldest.deadline < now:
                     log.error("functionTimeout of %.0f s is over: worker %d is restarted", limit, worker.number)
                     worker.kill()
-
-    async def _spawn(self, number: int) -> _Worker:
-        ours, theirs = socket.socketpair()
-        # The worker's standard input: it ends when this process does, however it dies.
-        inherited, lifeline = os.pipe()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                str(Path(__file__).with_name("worker.py")),
-                str(self._app),
-                str(theirs.fileno()),
-                stdin=inherited,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                pass_fds=[theirs.fileno()],
-                limit=_LINE_LIMIT_BYTES,
-                # A Ctrl-C at the terminal is for the host, which drains; workers follow it.
-                start_new_session=True,
-            )
-        os.close(inherited)
-        worker = _Worker(number, process, lifeline)
-        _, worker.channel = await asyncio.get_running_loop().create_connection(
-            lambda: Channel(worker.received, worker.lost), sock=ours
-        )
-        self._keep(_pass_on(number, process, self._console), self._readers)
-        return worker
-
-
-async def _pass_on(number: int, process: asyncio.subprocess.Process, console: TextIO) -> None:
-    """Print what the worker prints, each line under its label."""
-    assert process.stdout is not None
-    while True:
-        try:
-            line = await process.stdout.readline()
-        except ValueError:
-            line = b"(a line of more than 256 KiB was dropped)\n"
-        if not line:
-            return
-        console.write(f"[worker {number}] {line.decode(errors='replace').rstrip()}\n")
-        console.flush()
-
-
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from infra.local.host.functions import Function, HttpTrigger, ServiceBusTrigger, TimerTrigger
-from infra.local.host.service_bus import Options
+from infra.local.host.listeners import Options
 
 
 def of_functions(

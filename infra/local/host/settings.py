@@ -83,6 +83,15 @@ class AppSettings:
     def _section(self, prefix: str, key: str) -> str | None:
         return self.get(f"{prefix}__{key}") or self.get(f"{prefix}:{key}")
 
+    def for_workers(self) -> dict[str, str]:
+        """Return the settings as a worker sees them, with what every host adds."""
+        return {
+            "FUNCTIONS_WORKER_RUNTIME": "python",
+            "FUNCTIONS_EXTENSION_VERSION": "~4",
+            "AZURE_FUNCTIONS_ENVIRONMENT": "Development",
+            **self.values,
+        }
+
     def disabled_by(self, function: str) -> str | None:
         """Return the setting that disables `function`, if one does."""
         for name in (

@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 from infra.local.host import tracing
 from infra.local.host.execution import Executor
 from infra.local.host.functions import Function, TimerTrigger
-from infra.local.host.pool import Result
+from infra.local.host.processes import Result
 from infra.local.host.schedules import Schedule
 from infra.local.host.worker import Plain
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from infra.local.host import routes, tracing
 from infra.local.host.execution import Executor, response_of
+from infra.local.host.keys import Keys
 from infra.local.host.routes import Route
 from infra.local.host.worker import Plain
 
@@ -37,19 +37,6 @@ class Admin(Protocol):
 
     def manual(self, name: str, text: str) -> Awaitable[object] | None:
         """Start a timer or queue function by hand; None when there is no such function."""
-
-
-class Keys:
-    """The keys that --enforce-keys asks for: one for functions, one for everything."""
-
-    def __init__(self, function: str, master: str) -> None:
-        self.function = function
-        self.master = master
-
-    def allow(self, level: str, request: web.BaseRequest) -> bool:
-        given = request.headers.get("x-functions-key") or request.query.get("code") or ""
-        accepted = {"anonymous": None, "admin": [self.master]}.get(level, [self.function, self.master])
-        return accepted is None or any(hmac.compare_digest(given.encode(), key.encode()) for key in accepted)
 
 
 class Web:

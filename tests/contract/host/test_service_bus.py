@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from azure.servicebus import ServiceBusMessage
 
+from infra.local.host.bus import Bus
 from infra.local.host.functions import Entity, ServiceBusTrigger
-from infra.local.host.service_bus import Bus
 from infra.local.host.settings import Connection
 from tests.contract.host.broker import Broker
 from tests.contract.host.running import running, until, write_app

@@ -15,7 +15,8 @@ _SCHEMA_REF = "#/$defs/{model}"
 
 def data_schema(feed: Feed) -> Schema:
     """
-    Give the JSON Schema of an item's `data`, as it is written (fields with defaults are always there).
+    Give the JSON Schema of an item's `data`, as it is written. Required are the fields without a default: what has one
+    may be missing in messages that an older version of the feed wrote.
 
     An enrichment step is described by the TypedDict that it is annotated to return; one that returns a plain Mapping
     adds fields that are promised to nobody.

@@ -47,6 +47,8 @@ def _row(feed: Feed, settings: Settings) -> dict[str, Any]:
         "source": feed.source,
         "kind": feed.kind.value,
         "scope": _scope(feed),
+        "path": feed.path,
+        "fields": feed.fields,
         "schedule": settings.schedules.get(feed.schedule_setting, feed.schedule),
         "setting": feed.schedule_setting,
         "queue": settings.entity(feed.queue),

@@ -1,4 +1,21 @@
-"""What the control API can do, apart from HTTP."""
+"""
+What the control API can do, apart from HTTP.
+
+    GET    /health                                   as the official emulator answers
+    GET    /emulator/entities                        counts per entity, open connections
+    PUT    /emulator/queues/{name}                   create or change: 201, or 400 with the reason
+    PUT    /emulator/topics/{name}                   bodies: Config.json's properties
+    PUT    /emulator/topics/{name}/subscriptions/{name}
+    DELETE any of the three                          200 or 404
+    GET    /emulator/operations                      as Azure would bill; POST .../reset begins anew
+    GET    /emulator/faults                          what is still owed; DELETE clears
+    POST   /emulator/faults/drop-connections         {"entity"?}
+    POST   /emulator/faults/refuse-sends             {"entity", "count"?, "condition"?}
+    POST   /emulator/faults/delay-sends              {"entity", "count"?, "seconds"}
+    POST   /emulator/faults/deliver-twice            {"entity", "count"?}
+    POST   /emulator/faults/lose-acknowledgements    {"entity", "count"?, "of"?: "send" or "settle"}
+    POST   /emulator/faults/expire-locks             {"entity", "sequenceNumber"?}
+"""
 
 import logging
 from collections.abc import Callable

@@ -209,6 +209,9 @@ class Queue(Intake):
     def reconfigure(self, properties: Properties) -> None:
         super().reconfigure(properties)
         self.dead_letters.lock_duration = properties.lock_duration
+        if properties.forward_to:
+            for message in self.take_ready():
+                self.enqueue(message)
 
     def used_bytes(self) -> int:
         return self.size + self.dead_letters.size

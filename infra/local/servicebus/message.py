@@ -100,7 +100,7 @@ class Message:
     @property
     def units(self) -> int:
         """How many operations Azure bills for moving it once."""
-        return (len(self.bare) + len(self.extras)) // BILLING_UNIT_BYTES + 1
+        return max(1, -(-(len(self.bare) + len(self.extras)) // BILLING_UNIT_BYTES))
 
     def copy(self) -> "Message":
         """Return another copy for another entity; the bytes are shared."""

@@ -143,14 +143,14 @@ class Namespace:
             existing.reconfigure(properties)
 
     def delete_queue(self, name: str) -> bool:
-        return _gone(self.queues.pop(name.lower(), None), self.operations)
+        return _gone(self.queues.pop(name.lower(), None))
 
     def delete_topic(self, name: str) -> bool:
-        return _gone(self.topics.pop(name.lower(), None), self.operations)
+        return _gone(self.topics.pop(name.lower(), None))
 
     def delete_subscription(self, topic: str, name: str) -> bool:
         owner = self.topics.get(topic.lower())
-        return owner is not None and _gone(owner.subscriptions.pop(name.lower(), None), self.operations)
+        return owner is not None and _gone(owner.subscriptions.pop(name.lower(), None))
 
     def used_bytes(self) -> int:
         """Return what all messages take together."""
@@ -168,7 +168,7 @@ class Namespace:
                 topic.name: {
                     "scheduled": topic.counts()["scheduled"],
                     "subscriptions": {
-                        subscription.name.rpartition("/")[2]: subscription.counts()
+                        subscription.name.removeprefix(f"{topic.name}/Subscriptions/"): subscription.counts()
                         for subscription in topic.subscriptions.values()
                     },
                 }
@@ -198,10 +198,9 @@ class Namespace:
         owner.subscriptions[name.lower()] = Subscription(path, self.clock, properties, self.operations.of(path), self)
 
 
-def _gone(entity: Intake | None, operations: Operations) -> bool:
+def _gone(entity: Intake | None) -> bool:
     if entity is None:
         return False
     entity.close()
     entity.detach_links()
-    operations.forget(entity.name)
     return True

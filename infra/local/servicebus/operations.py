@@ -24,11 +24,8 @@ class Operations:
         self._entities: dict[str, Counter[str]] = {}
 
     def of(self, entity: str) -> "Counter[str]":
-        """Return the live counter of an entity; it outlives a reset."""
+        """Return the live counter of an entity; it outlives a reset, and the entity: what was done is billed."""
         return self._entities.setdefault(entity, Counter())
-
-    def forget(self, entity: str) -> None:
-        self._entities.pop(entity, None)
 
     def reset(self) -> None:
         for counter in self._entities.values():

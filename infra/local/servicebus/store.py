@@ -356,6 +356,13 @@ class Store:
             self.remove(message)
         return len(found)
 
+    def take_ready(self) -> list[Message]:
+        """Remove and return every message that nobody has, in order."""
+        ready = sorted((*self._fresh.values(), *self._returned.values()), key=lambda message: message.sequence)
+        for message in ready:
+            self.remove(message)
+        return ready
+
     def purge(self, count: int, before: int) -> int:
         """Delete up to `count` active, unlocked messages enqueued before a time; return how many."""
         ready = (*self._fresh.values(), *self._returned.values())

@@ -321,6 +321,17 @@ def test_dead_letters_can_be_forwarded_and_say_where_they_died(namespace: Namesp
     assert arrived.dead_letter_source == "morgue"
 
 
+def test_a_queue_that_begins_to_forward_passes_on_what_it_holds(namespace: Namespace, work: Queue) -> None:
+    """Nobody could receive it there any more."""
+    for name in "ab":
+        work.accept(message(name))
+
+    namespace.put_queue("work", Properties(forward_to="sink"))
+
+    assert [kept.id for kept in namespace.queues["sink"].peek(0, 10)] == ["a", "b"]
+    assert work.size == 0
+
+
 def test_a_missing_target_dead_letters_instead_of_losing(namespace: Namespace) -> None:
     """Deleting a forwarded-to queue is a mistake that must not cost messages."""
     namespace.delete_queue("hop6")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -31,7 +32,8 @@ KINDS = {
     "truncate": ("bytes",),
 }
 DEFAULT_PER_PAGE, MOST_PER_PAGE = 20, 100
-PATHS = ("/transactions", "/v1/transactions")
+PATH = re.compile(r"(?:/v1)?(?:/users/(?P<user>[^/]+))?/transactions(?:/(?P<id>\d{1,18}))?")
+"""The listing or one transaction; the key says whose, and a user in the path must be the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +108,15 @@ class RestApp:
         return response
 
     def _answer(self, request: Request, query: dict[str, str], user: str, rules: list[Rule]) -> tuple[Response, int]:
-        if request.path.rstrip("/") not in PATHS:
+        wanted = PATH.fullmatch(request.path.rstrip("/"))
+        if wanted is None:
             return _error(404, "not_found", "no such resource"), 0
         if request.method != "GET":
             return _error(405, "method_not_allowed", "transactions can only be read"), 0
         if not user:
             return _error(401, "unauthorized", "a valid X-Api-Key is required"), 0
+        if wanted["user"] not in {None, user}:
+            return _error(403, "forbidden", "the key is another user's"), 0
         for rule in rules:
             if rule.kind == "throttle":
                 return self._throttled(user, float(rule.options.get("retry_after", 1))), 0
@@ -123,7 +128,13 @@ class RestApp:
                 return _error(int(rule.options.get("status", 500)), "internal", "something went wrong"), 0
         if (wait := self._spend(user)) > 0:
             return self._throttled(user, wait), 0
-        return self._page(query, user, rules)
+        return self._one(int(wanted["id"]), user) if wanted["id"] else self._page(query, user, rules)
+
+    def _one(self, transaction_id: int, user: str) -> tuple[Response, int]:
+        found = self.ledger.find(transaction_id)
+        if found is None or found[0] != user or found[1].deleted_at is not None:
+            return _error(404, "not_found", "no such transaction"), 0
+        return Response(200, orjson.dumps(found[1].item)), 1
 
     def _page(self, query: dict[str, str], user: str, rules: list[Rule]) -> tuple[Response, int]:
         page, size = query.get("page", "1"), query.get("per_page", str(DEFAULT_PER_PAGE))

@@ -131,6 +131,26 @@ async def test_malformed_items_are_marked_in_the_truth(reader: Reader):
     assert 5 < len(bad) < 30
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/users/10000000/transactions", 200),
+        ("/v1/users/10000000/transactions", 200),
+        ("/users/10000001/transactions", 403),
+        ("/users/10000000/transactions/{newest}", 200),
+        ("/transactions/1", 404),
+        ("/users/10000000/invoices", 404),
+    ],
+)
+async def test_a_path_may_name_the_user_and_a_transaction(reader: Reader, path: str, status: int):
+    """The feed asks below its user, and whoever looks after a missing item reads it by id."""
+    newest = (await reader.walk())[0]["id"]
+
+    answer = await reader.client.get(path.format(newest=newest), headers={"X-Api-Key": reader.key})
+
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize(("kind", "status"), [("error500", 500), ("html500", 500)])
 async def test_servers_fail(reader: Reader, kind: str, status: int):
     """And then they work again."""

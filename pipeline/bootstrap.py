@@ -23,6 +23,7 @@ from pipeline.miners.mine import Miner
 from pipeline.miners.plan import Plans, make_plans
 from pipeline.miners.pressure import Pressure
 from pipeline.miners.scopes import Scopes
+from pipeline.operations.status import read_status
 from pipeline.operations.watchdog import Watchdog
 from pipeline.schedulers.fan_out import FanOut
 from pipeline.settings import Settings, load
@@ -74,6 +75,11 @@ class Pipeline:
             age = int(self.settings.outbox_retention_seconds)
             await self.database.write("retention", outbox.purge_sent, older_than_seconds=age)
         return sent
+
+    async def upkeep(self) -> None:
+        """Note a sample for rates, though nobody looks at the status; drop records of old ticks."""
+        await read_status(self.database, self.plans, self.entities, self.budget, self.settings)
+        await self.database.write("ticks", leases.purge_ticks)
 
     async def close(self) -> None:
         """Close all connections, senders first."""

@@ -24,6 +24,7 @@ from pipeline.subscribers.receive import receive
 
 if TYPE_CHECKING:
     from pipeline.bootstrap import Pipeline
+    from pipeline.operations.web import Answer
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
         _add_subscriber(blueprint, subscriber)
     _add_watchdog(blueprint)
     _add_relay(blueprint)
+    _add_upkeep(blueprint)
+    _add_status(blueprint)
+    _add_health(blueprint)
     return blueprint
 
 
@@ -92,6 +96,41 @@ def _add_relay(blueprint: func.Blueprint) -> None:
     @blueprint.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", run_on_startup=False)
     async def run(timer: func.TimerRequest) -> None:
         await (await _pipeline()).relay()
+
+
+def _add_upkeep(blueprint: func.Blueprint) -> None:
+    @blueprint.function_name("upkeep")
+    @blueprint.timer_trigger(arg_name="timer", schedule="%UPKEEP_SCHEDULE%", run_on_startup=False)
+    async def run(timer: func.TimerRequest) -> None:
+        await (await _pipeline()).upkeep()
+
+
+def _add_status(blueprint: func.Blueprint) -> None:
+    @blueprint.function_name("status")
+    @blueprint.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION, trigger_arg_name="request")
+    async def run(request: func.HttpRequest) -> func.HttpResponse:
+        from pipeline.operations import web
+
+        html = web.wants_html(request.params.get("format"), request.headers.get("accept"))
+        return _response(await web.status_answer(_pipeline, html=html))
+
+
+def _add_health(blueprint: func.Blueprint) -> None:
+    @blueprint.function_name("health")
+    @blueprint.route(route="health", methods=["GET"], auth_level=func.AuthLevel.FUNCTION, trigger_arg_name="request")
+    async def run(request: func.HttpRequest) -> func.HttpResponse:
+        from pipeline.operations import web
+
+        return _response(await web.health_answer(_pipeline))
+
+
+def _response(answer: Answer) -> func.HttpResponse:
+    from pipeline.operations import web
+
+    content_type, _, charset = answer.content_type.partition("; charset=")
+    return func.HttpResponse(
+        answer.body, status_code=answer.code, mimetype=content_type, charset=charset or "utf-8", headers=web.HEADERS
+    )
 
 
 def received(message: func.ServiceBusMessage, entity: str) -> Received:

@@ -76,6 +76,24 @@ class Cache:
         except Exception as error:  # noqa: BLE001 - as above
             self.fault(error)
 
+    @property
+    def configured(self) -> bool:
+        """Whether there is a client at all."""
+        return self._client is not None
+
+    async def answers(self) -> bool:
+        """Ask the server for a sign of life."""
+        if self._client is None:
+            return False
+        try:
+            failpoint("cache.ping.before")
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self._client.ping()
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, it does not answer
+            self.fault(error)
+            return False
+        return True
+
     async def close(self) -> None:
         """Close the connections."""
         if self._client is not None:

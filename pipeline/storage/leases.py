@@ -97,6 +97,12 @@ def finish_tick(connection: Connection, feed: str, occurrence: int, users: int) 
     )
 
 
+def purge_ticks(connection: Connection, *, older_than_seconds: int = 30 * 86_400) -> int:
+    """Drop records of ticks that nobody asks for any more; gives how many."""
+    old = read_now(connection) - older_than_seconds * MICROS
+    return connection.execute(sa.delete(ticks).where(ticks.c.occurrence < old)).rowcount
+
+
 def read_incarnation(connection: Connection) -> str:
     """Read the database's incarnation; the first reader draws it."""
     value = connection.execute(sa.select(incarnation.c.value)).scalar_one_or_none()

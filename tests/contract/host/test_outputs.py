@@ -58,6 +58,21 @@ def test_a_json_array_becomes_one_message_per_element(tmp_path, broker):
         assert broker.bodies(other, 2) == ["a", '{"b": 1}']
 
 
+def test_an_array_larger_than_a_batch_is_sent_in_several(tmp_path, broker):
+    """A batch holds 256 KB; how many messages that is must not be the app's concern."""
+    queue, other = broker.queue(), broker.queue()
+    app = write_app(
+        tmp_path / "app",
+        TRIGGER
+        + '@app.service_bus_queue_output(arg_name="$return", queue_name="%OTHER%", connection="BUS")\n'
+        + "async def step(message: func.ServiceBusMessage) -> str:\n    return json.dumps(['x' * 100_000] * 6)",
+    )
+    with running(app, settings=settings_of(broker, queue, other)):
+        broker.send(queue, ["x"])
+
+        assert [len(body) for body in broker.bodies(other, 6)] == [100_000] * 6
+
+
 def test_an_output_that_cannot_be_sent_fails_the_message(tmp_path, broker):
     """The input must not be completed when its output is nowhere."""
     queue = broker.queue(MaxDeliveryCount=1)

@@ -50,6 +50,7 @@ class Call:
     draws: Draws
     secrets: Sequence[str] = ()
     list_fields: Sequence[str] = ("data",)
+    method: str = "GET"
 
 
 class Reply(NamedTuple):
@@ -176,7 +177,7 @@ class Caller:
         breaker = self._breaker(call)
         tally.calls += 1
         try:
-            answer = await self._connections.call(call.target(), call.headers, name=call.name)
+            answer = await self._connections.call(call.target(), call.headers, name=call.name, method=call.method)
         except BaseException:
             breaker.released()
             raise

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from pipeline import failpoints
 from pipeline.feeds.posts import FEED
 from pipeline.sources import http
-from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef
+from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Pending, ScopeRef
 from pipeline.sources.breaker import FAILURES
 from pipeline.sources.budget import MemoryBudget
 from pipeline.sources.graph import GraphSource
@@ -32,7 +32,9 @@ from tests.unit.sources.servers import LAST, ONE, SECRET, TOKEN, Server, answer,
 async def fetch(server: Server | int, asked: PageRequest | None = None, **more: Any) -> Page | Fault:
     source = GraphSource(options(server, **more), MemoryBudget(minute_seconds=1.0))
     try:
-        return await source.fetch(asked or request())
+        found = await source.fetch(asked or request())
+        assert not isinstance(found, Pending)
+        return found
     finally:
         await source.close()
 
@@ -357,7 +359,7 @@ async def test_another_version_than_asked_is_counted_and_logged_once(caplog):
             await source.fetch(request())
         await source.close()
 
-    assert source.other_versions == {"v27.0": 3}
+    assert source.client.other_versions == {"v27.0": 3}
     assert [record.levelname for record in caplog.records if "v27.0" in record.getMessage()] == ["WARNING"]
 
 
@@ -398,7 +400,9 @@ async def test_no_token_leaves_the_source(raw, caplog, capfd, monkeypatch):
         source = GraphSource(server_options, MemoryBudget())
         asked = request(cursor="QVFI")
         found = await source.fetch(asked)
-        everything = [repr(thing) for thing in (found, source, source._connections, server_options, asked, asked.token)]
+        everything = [
+            repr(thing) for thing in (found, source, source.client.connections, server_options, asked, asked.token)
+        ]
         await source.close()
     gc.collect()
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
-
 from pipeline.bootstrap import Pipeline
 from pipeline.bus.messages import Outgoing, Received
 from pipeline.chains.protocol import Chain, Key, Lane
@@ -18,10 +16,9 @@ from pipeline.errors import BusUnavailable, RetryLater
 from pipeline.miners.pressure import Pressure
 from pipeline.operations.watchdog import Watchdog
 from pipeline.processors.data_messages import encode
-from pipeline.processors.read_items import content_hash
+from pipeline.processors.read_items import read_page
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef, Token
 from pipeline.storage import pages
-from pipeline.storage.items import Candidate
 from tests.fakes import MICROS, ManualClock, iso
 from tests.integration.interleavings.configs import Config
 from tests.integration.interleavings.oracle import Oracle
@@ -160,7 +157,8 @@ class World:
             return
         plan = self.pipeline.plans["entries"]
         chain = Chain(key=Key(user, "entries", user, Lane.MAIN))
-        found = [_candidate(plan.feed, one) for one in newest[: self.config.stored]]
+        raws = [one.raw() for one in newest[: self.config.stored]]
+        found = read_page(plan.feed, raws, observed=self.clock.now).candidates
 
         def encoded(accepted: Any, nonce: str) -> list[Outgoing]:
             return encode(plan.feed, plan.topic, chain, accepted, nonce, capture="live")
@@ -482,9 +480,3 @@ class WorldSource:
 
 def _order(item: Truth) -> tuple[int, int]:
     return item.time, int(item.id[1:])
-
-
-def _candidate(feed: Any, item: Truth) -> Candidate:
-    raw = item.raw()
-    encoded = orjson.dumps(raw)
-    return Candidate(item.id, item.time, content_hash(feed, raw), None, raw, encoded, encoded)

@@ -115,7 +115,7 @@ class GraphApp:
 
     def fast(self, head: bytes) -> tuple[bytes, bytes] | None:
         """Serve a page from the cache if nothing stands against it."""
-        if self.faults.active or self.script.steps or self.world.reveal():
+        if (self.faults.active and self.faults.live) or self.script.steps or self.world.reveal():
             return None
         end = head.find(b" HTTP/1.1\r\n")
         lowered = head.lower()
@@ -267,6 +267,7 @@ class GraphApp:
         reads = call.request.method != "POST"
         beside = faults.beside(
             paged=reads and call.edge in PAGED_EDGES,
+            rows=reads and call.edge == "insights",
             cursor=bool(call.params.get("after") or call.params.get("before") or call.params.get("__paging_token")),
             creates_job=not reads and call.edge == "insights",
             result=reads and call.edge == "insights",
@@ -342,7 +343,8 @@ class GraphApp:
         run = self.reports.find(call.scope)
         if run is not None:
             self._seen(call, run.account.id)
-            return self.reports.read(run, edge, self._context(call), call.params, call.rules, call.path)
+            body = self.reports.read(run, edge, self._context(call), call.params, call.rules, call.path)
+            return self._spoiled(call, body) if edge else body
         if not edge:
             fields = parse(call.params["fields"]) if call.params.get("fields") else None
             body = self._node(call, call.scope, fields)
@@ -350,7 +352,7 @@ class GraphApp:
             return body | {"id": str(wrong.options.get("id", "666"))} if wrong else body
         item = self._seen(call, call.scope)
         if edge == "insights" and item.kind in nodes.INSIGHT_NODES:
-            return self.reports.now(item, self._context(call), call.params, call.path)
+            return self._spoiled(call, self.reports.now(item, self._context(call), call.params, call.path))
         if edge not in nodes.EDGES.get(item.kind, {}):
             if "/" in edge:
                 raise GraphError(2500, f"Unknown path components: /{edge}")
@@ -363,10 +365,14 @@ class GraphApp:
         page = faults.on_page(call.rules, context, page, call.params)
         body = reader.edge_body(context, page, call.path, call.params)
         faults.on_body(call.rules, context, page, call.path, call.params, body)
-        call.raw = faults.on_items(call.rules, self.world.seed, body["data"], self.served_malformed)
-        call.items = len(body["data"])
+        self._spoiled(call, body)
         call.page = page
         call.cacheable = not call.rules and page.edge.kind in {"post", "comment", "ad"}
+        return body
+
+    def _spoiled(self, call: Exchange, body: Body) -> Body:
+        call.raw = faults.on_items(call.rules, self.world.seed, body["data"], self.served_malformed)
+        call.items = len(body["data"])
         return body
 
     def _node(self, call: Exchange, item_id: str, fields: Any) -> Body:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from infra.local.graph.clock import Clock
 from infra.local.graph.errors import GraphError
 
-WINDOW_SECONDS = 3_600.0
-BUCKET_SECONDS = 60.0
-PENALTY_SECONDS = 60.0  # each call made while blocked adds so much
+WINDOW_SECONDS = 3_600
+BUCKETS = 60  # the window rolls in so many steps; a call made while blocked adds one step to the block
 MOST_BLOCK_SECONDS = 86_400.0
 LEAST_PERCENT = 1.0  # below it the API leaves the header out
 KINDS = ("app", "user", "page", "ad_account", "insights")
@@ -38,30 +37,30 @@ class Account:
     refused: int = 0
     blocked_until: float = 0.0
 
-    def roll(self, now: float) -> None:
+    def roll(self, now: float, window: float) -> None:
         """Forget what left the window, and a block that is over."""
-        while self.buckets and (self.buckets[0][0] + 1) * BUCKET_SECONDS + WINDOW_SECONDS <= now:
+        while self.buckets and (self.buckets[0][0] + 1) * (window / BUCKETS) + window <= now:
             self.count -= self.buckets.popleft()[1]
         if self.refused and now >= self.blocked_until:
             self.refused = 0
 
-    def spend(self, now: float, calls: int) -> None:
+    def spend(self, now: float, window: float, calls: int) -> None:
         """Count calls."""
-        bucket = int(now // BUCKET_SECONDS)
+        bucket = int(now // (window / BUCKETS))
         if self.buckets and self.buckets[-1][0] == bucket:
             self.buckets[-1] = (bucket, self.buckets[-1][1] + calls)
         else:
             self.buckets.append((bucket, calls))
         self.count += calls
 
-    def room_at(self, calls: int, limit: int) -> float:
+    def room_at(self, now: float, window: float, calls: int, limit: int) -> float:
         """Give when so many calls will fit again."""
         left = self.count
         for bucket, count in self.buckets:
             left -= count
             if left + calls <= limit:
-                return (bucket + 1) * BUCKET_SECONDS + WINDOW_SECONDS
-        return WINDOW_SECONDS
+                return (bucket + 1) * (window / BUCKETS) + window
+        return now + window
 
 
 class Verdict(NamedTuple):
@@ -79,15 +78,27 @@ class Budgets:
         self._clock = clock
         self._status = status
         self.limits: dict[str, int] = {}
+        self.window = WINDOW_SECONDS
         self._accounts: dict[Charge, Account] = {}
 
     def set(self, limits: dict[str, int]) -> None:
-        """Set calls per hour by kind; 0 lifts a limit. Raises ValueError naming what is wrong."""
+        """
+        Set calls per window by kind; 0 lifts a limit. Raises ValueError naming what is wrong.
+
+        `window_seconds` (the API's own seconds, an hour unless set) shortens the rolling window and starts it anew.
+        """
+        limits = dict(limits)
+        window = limits.pop("window_seconds", self.window)
+        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+            raise ValueError(f"window_seconds must be a whole number from 1 on; got {window!r}")
         for kind, limit in limits.items():
             if kind not in KINDS:
                 raise ValueError(f"a budget is one of {', '.join(KINDS)}; got {kind!r}")
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
                 raise ValueError(f"the budget {kind} must be a whole number of calls per hour; got {limit!r}")
+        if window != self.window:
+            self._accounts.clear()
+            self.window = window
         self.limits = {kind: limit for kind, limit in {**self.limits, **limits}.items() if limit}
 
     def clear(self) -> None:
@@ -102,20 +113,21 @@ class Budgets:
         refusal: GraphError | None = None
         while_blocked = False
         for charge, account in accounts:
-            account.roll(now)
+            account.roll(now, self.window)
             if now < account.blocked_until:
                 while_blocked = True
-                longer = account.blocked_until + PENALTY_SECONDS
+                longer = account.blocked_until + self.window / BUCKETS
                 account.blocked_until = max(account.blocked_until, min(longer, now + MOST_BLOCK_SECONDS))
             elif account.count + calls > self.limits[charge.kind]:
-                account.blocked_until = max(account.room_at(calls, self.limits[charge.kind]), now + PENALTY_SECONDS)
+                room = account.room_at(now, self.window, calls, self.limits[charge.kind])
+                account.blocked_until = max(room, now + self.window / BUCKETS)
             else:
                 continue
             account.refused += calls
             refusal = refusal or _refusal(charge.kind, self._status, page_token=page_token)
         if refusal is None:
             for _, account in accounts:
-                account.spend(now, calls)
+                account.spend(now, self.window, calls)
         headers = self._headers(accounts, now)
         if refusal is not None and self._status == 429:
             wait = max(account.blocked_until for _, account in accounts) - now
@@ -128,7 +140,7 @@ class Budgets:
         for charge in charges:
             account = self._accounts.get(charge) if charge.kind in self.limits else None
             if account is not None:
-                account.roll(now)
+                account.roll(now, self.window)
                 if now < account.blocked_until or account.count + 1 > self.limits[charge.kind]:
                     return False
         return True
@@ -138,6 +150,7 @@ class Budgets:
         now = self._clock.elapsed()
         return {
             "limits": self.limits,
+            "window_seconds": self.window,
             "budgets": [
                 {"kind": charge.kind, "key": charge.key, "calls": account.count, "refused": account.refused,
                  "blocked_for_seconds": round(max(0.0, account.blocked_until - now) / self._clock.scale, 3)}

@@ -239,8 +239,8 @@ class Control:
     def _project(self, item: Item, fields: Fields) -> Body:
         return reader.project(self._app.context(item.owner), item, fields)
 
-    def _malformed(self, item: Item, edge: str) -> str | None:
-        return faults.malformed_by(self._app.faults.active, self._app.world.seed, item, edge)
+    def _malformed(self, owner: str, item_id: str, edge: str) -> str | None:
+        return faults.malformed_by(self._app.faults.active, self._app.world.seed, owner, item_id, edge)
 
 
 def _time(query: dict[str, str], name: str) -> int | None:

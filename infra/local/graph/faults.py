@@ -80,15 +80,16 @@ PAGE_KINDS = frozenset(
      "dup_item_across_pages", "foreign_next", "malformed_item", "oversize_item", "drop_item_field", "drift_new_field",
      "drift_type"}
 )  # fmt: skip
+ITEM_KINDS = frozenset({"malformed_item", "oversize_item", "drop_item_field", "drift_new_field", "drift_type"})
 CURSOR_KINDS = frozenset({"invalid_cursor", "cursor_too_deep", "repeat_cursor", "dup_item_across_pages"})
 _salt = itertools.count(1)
 
 
-def beside(*, paged: bool, cursor: bool, creates_job: bool, result: bool) -> frozenset[str]:
+def beside(*, paged: bool, rows: bool, cursor: bool, creates_job: bool, result: bool) -> frozenset[str]:
     """Name the kinds that have nothing to do with such a call, so that it does not use them up."""
     kinds: frozenset[str] = frozenset()
     if not paged:
-        kinds |= PAGE_KINDS
+        kinds |= PAGE_KINDS - ITEM_KINDS - {"reduce_data"} if rows else PAGE_KINDS
     if not cursor:
         kinds |= CURSOR_KINDS
     if not creates_job:
@@ -181,11 +182,16 @@ def on_items(rules: list[Rule], seed: int, data: list[Any], served: dict[str, st
     """Change items of a written page in place; gives byte texts to be put in after encoding."""
     raw: dict[bytes, bytes] = {}
     for rule in rules:
-        if rule.kind in {"malformed_item", "oversize_item", "drop_item_field", "drift_new_field", "drift_type"}:
+        if rule.kind in ITEM_KINDS:
             for index, item in enumerate(list(data)):
-                if isinstance(item, dict) and chosen(rule, seed, str(item.get("id", "")), index):
+                if isinstance(item, dict) and chosen(rule, seed, name_of(item), index):
                     data[index] = _changed(rule, dict(item), raw, served)
     return raw
+
+
+def name_of(item: Body) -> str:
+    """Give an item's id; an insights row is named by ad and day."""
+    return str(item.get("id") or f"{item.get('ad_id', '')}:{item.get('date_start', '')}")
 
 
 def chosen(rule: Rule, seed: int, item_id: str, index: int | None = None) -> bool:
@@ -201,21 +207,21 @@ def chosen(rule: Rule, seed: int, item_id: str, index: int | None = None) -> boo
     return True
 
 
-def malformed_by(rules: list[Rule], seed: int, item: Item, edge: str) -> str | None:
+def malformed_by(rules: list[Rule], seed: int, owner: str, item_id: str, edge: str) -> str | None:
     """Name how the faults in force spoil an item for good; None if they do not."""
     for rule in rules:
         lasting = rule.kind == "malformed_item" and ("ids" in rule.options or "share" in rule.options)
         if (
             lasting
-            and rule.user in {None, item.owner}
+            and rule.user in {None, owner}
             and rule.edge in {None, FAMILIES.get(edge, edge)}
-            and chosen(rule, seed, item.id)
+            and chosen(rule, seed, item_id)
         ):
             return str(rule.options.get("how", "id_missing"))
     return None
 
 
-def on_wire(rules: list[Rule], response: Response, *, scale: float = 1.0) -> None:
+def on_wire(rules: list[Rule], response: Response) -> None:
     """Change how the answer travels."""
     for rule in rules:
         options = rule.options
@@ -246,7 +252,7 @@ def _changed(rule: Rule, item: Body, raw: dict[bytes, bytes], served: dict[str, 
         item["message"] = "x" * int(options.get("characters", OVERSIZE_CHARACTERS))
         return item
     how = str(options.get("how", "id_missing"))
-    served[str(item.get("id", ""))] = how
+    served[name_of(item)] = how
     return _malformed(how, item, raw)
 
 

@@ -104,6 +104,11 @@ class Rules:
         self.active.append(rule)
         return rule
 
+    @property
+    def live(self) -> bool:
+        """Tell whether any fault may still hit."""
+        return any(rule.times is None or rule.fired < rule.times for rule in self.active)
+
     def remove(self, rule_id: int | None = None) -> int:
         """Lift one fault, or all; gives how many were lifted."""
         before = len(self.active)

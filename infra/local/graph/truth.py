@@ -33,18 +33,21 @@ def rows(
     reports: Reports,
     wanted: Wanted,
     project: Callable[[Item, Fields], Body],
-    malformed: Callable[[Item, str], str | None],
+    malformed: Callable[[str, str, str], str | None],
 ) -> Iterator[dict[str, Any]]:
     """Give one row per item; with `fields` the hash is over the item as those fields would show it."""
     users = [wanted.user] if wanted.user else list(world.users.values())
     for user in users:
         for edge in wanted.edges:
             if edge == "insights":
-                yield from _insight_rows(world, reports, user, wanted)
+                for row in _insight_rows(world, reports, user, wanted):
+                    yield row | {"malformed": malformed(user.id, row["id"], edge) or False}
                 continue
             for scope, item in _items(world, user, edge, wanted.scope):
                 body = world.body(item) if wanted.fields is None else project(item, wanted.fields)
-                yield _row(world, user, scope, edge, item, body, malformed(item, edge), with_item=wanted.with_items)
+                yield _row(
+                    world, user, scope, edge, item, body, malformed(user.id, item.id, edge), with_item=wanted.with_items
+                )
 
 
 def expected(found: list[dict[str, Any]], wanted: Wanted) -> list[str]:
@@ -109,7 +112,7 @@ def _insight_rows(world: World, reports: Reports, user: User, wanted: Wanted) ->
                 "user": user.id, "scope": account.id, "edge": "insights", "id": f"{row['ad_id']}:{row['date_start']}",
                 "ad_id": row["ad_id"], "date_start": row["date_start"], "version": 1, "hash": content_hash(shown),
                 "created": int((datetime(day.year, day.month, day.day, tzinfo=UTC) - EPOCH) / timedelta(seconds=1)),
-                "visible": True, "deleted": False, "malformed": False,
+                "visible": True, "deleted": False,
             }  # fmt: skip
             yield made | ({"item": shown} if wanted.with_items else {})
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from infra.local.graph.clock import Clock, iso
+from infra.local.graph.clock import Clock, instant, iso
 
 Body = dict[str, Any]
 HIDDEN_STATUSES = frozenset({"DELETED", "ARCHIVED"})
@@ -243,9 +243,14 @@ class World:
                 body.pop(name, None)
             else:
                 body[name] = value
+        listing = self.home(item)
+        moved = instant((changes or {}).get("created_time"))
+        if moved is not None and listing.index(item.key) is not None:
+            del listing.items[listing.index(item.key) or 0]
+            item.created = int(moved)
+            listing.show(item)
         item._body = body
         item.version += 1
-        listing = self.home(item)
         listing.generation += 1
         if item.kind == "comment":
             self.home(self.items[item.parent]).generation += 1  # pages of posts may show it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -83,6 +84,19 @@ async def test_a_block_ends_when_its_hint_says(reader: Reader):
 
     assert (await reader.get("/1000/posts")).status_code == 200
     assert (await reader.control("GET", "calls"))["while_blocked"] == 0
+
+
+async def test_a_short_window_makes_short_blocks(reader: Reader):
+    """Property tests must meet throttles and outlive them within a second."""
+    await reader.control("POST", "budgets", {"user": 2, "window_seconds": 12})
+    statuses = [(await reader.get("/me")).status_code for _ in range(3)]
+
+    wait = (await reader.control("GET", "budgets"))["budgets"][0]["blocked_for_seconds"]
+    await asyncio.sleep(wait + 0.01)
+
+    assert statuses == [200, 200, 400]
+    assert wait < 0.25
+    assert (await reader.get("/me")).status_code == 200
 
 
 async def test_prebuilt_pages_are_charged_too(reader: Reader):

@@ -43,6 +43,23 @@ async def test_a_back_dated_post_takes_its_place(reader: Reader):
     assert ids.index(made["rows"][0]["id"]) > 1
 
 
+async def test_a_post_can_be_back_dated_after_the_fact(reader: Reader):
+    """An edit of the time moves the item; a cursor that pointed at it is dead."""
+    page = (await reader.get(POSTS, limit=3)).json()
+    await reader.control(
+        "POST",
+        "mutate",
+        {"do": "edit", "id": page["data"][2]["id"], "item": {"created_time": "2025-12-01T00:00:00+0000"}},
+    )
+
+    ids = [item["id"] for item in await reader.walk(POSTS, limit=50)]
+
+    after = page["paging"]["cursors"]["after"]
+    assert ids.index(page["data"][2]["id"]) > 10
+    assert len(ids) == len(set(ids)) == 120
+    assert (await reader.get(POSTS, after=after)).json()["error"]["code"] == 100
+
+
 async def test_an_edit_makes_a_version_and_moves_updated_time(reader: Reader):
     """Updated times have whole seconds: two edits in one second look the same from outside."""
     await reader.control("POST", "clock", {"advance": 60})

@@ -269,7 +269,7 @@ async def test_faults_count_and_go(reader: Reader):
     view = (await reader.control("GET", "faults"))["faults"][0]
 
     assert statuses == [200, 500, 500, 200, 200]
-    assert (view["matched"], view["fired"]) == (5, 2)
+    assert view["fired"] == 2
     assert await reader.control("DELETE", "faults", id=fault["id"]) == {"removed": 1}
     assert (await reader.control("GET", "calls"))["by_fault"] == {"error": 2}
 

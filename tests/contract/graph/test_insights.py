@@ -113,6 +113,17 @@ async def test_a_run_may_not_be_there_yet_and_its_result_not_readable(reader: Re
     assert len(answers[1]["data"]) == 1
 
 
+async def test_rows_can_be_malformed_and_the_truth_names_them(reader: Reader):
+    """A row has no id: it is named by ad and day."""
+    await reader.fault("malformed_item", how="created_junk", share=0.3, edge="insights")
+
+    rows = await reader.walk("/act_500/insights", **PARAMS, limit=100)
+
+    truth = await reader.control("GET", "truth", edge="insights", user=0, since="2026-05-01", until="2026-05-20")
+    junk = sum(row["date_start"] == "the day before yesterday" for row in rows)
+    assert junk == sum(row["malformed"] == "created_junk" for row in truth["rows"]) > 5
+
+
 @pytest.mark.parametrize(
     ("params", "code"),
     [

@@ -159,7 +159,7 @@ async def bootstrap(
         budget=budget,
         entities=entities or _entities(settings),
         copies=copies,
-        lake=_lake(settings),
+        lake=build_lake(settings),
         analytics=Analytics(database, feeds.values(), load_marts()),
     )
 
@@ -229,7 +229,7 @@ def _secrets(settings: Settings, keys: TokenKeys | None) -> Callable[[str, str, 
     return secret
 
 
-def _lake(settings: Settings) -> Lake | None:
+def build_lake(settings: Settings) -> Lake | None:
     """Give the lake that LAKE_URL names; None without one, and then raw storage says so when it is met."""
     url = settings.lake_url
     if not url:

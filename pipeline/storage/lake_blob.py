@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import ContentSettings
-from azure.storage.blob.aio import BlobPrefix, ContainerClient
+from azure.storage.blob.aio import BlobPrefix, ContainerClient, ExponentialRetry
 
 from pipeline.errors import ConfigurationError
 from pipeline.failpoints import failpoint
@@ -18,7 +18,7 @@ from pipeline.storage.lake import SUFFIX, LakeUnavailable
 CALL_SECONDS = 20.0
 """One call with the client's own tries; well under a message's lock."""
 
-TRIES, CONNECT_SECONDS, READ_SECONDS = 2, 5, 10
+RETRIES, CONNECT_SECONDS, READ_SECONDS = 2, 5, 10
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -113,16 +113,21 @@ def open_container(url: str, access: str | AsyncTokenCredential) -> BlobLake:
         container = ContainerClient.from_connection_string(
             access,
             container_name(url),
-            retry_total=TRIES,
+            retry_policy=_retries(),
             connection_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
         )
     else:
         container_name(url)
         container = ContainerClient.from_container_url(
-            url, access, retry_total=TRIES, connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
+            url, access, retry_policy=_retries(), connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
         )
     return BlobLake(container)
+
+
+def _retries() -> ExponentialRetry:
+    # The client's own 15 s before its first retry would outlast the call; a longer fault is the scheduled copy's.
+    return ExponentialRetry(initial_backoff=1, increment_base=1, retry_total=RETRIES, random_jitter_range=1)
 
 
 def container_name(url: str) -> str:

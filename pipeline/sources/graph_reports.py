@@ -1,7 +1,8 @@
 """
 Reports that the Graph API prepares (ad insights): create, wait, read.
 
-The stage lives in the chain's cursor: `wait:RUN:CREATED`, then `read:RUN:CREATED[:AFTER]`, CREATED in unix seconds.
+The stage lives in the chain's cursor: `wait:RUN:CREATED`, then `read:RUN:CREATED[:AFTER]`; CREATED is unix
+milliseconds.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LONGEST_MINUTES = 30.0
 AGAIN_MINUTES = 1.0
 """Before a report that failed is created anew."""
 
-_STAGE = re.compile(r"(wait|read):([A-Za-z0-9_]{1,64}):([0-9]{1,12})(?::(.+))?", re.DOTALL)
+_STAGE = re.compile(r"(wait|read):([A-Za-z0-9_]{1,64}):([0-9]{1,15})(?::(.+))?", re.DOTALL)
 _RUN = re.compile(r"[A-Za-z0-9_]{1,64}")
 _UNFINISHED = {"Job Not Started", "Job Started", "Job Running"}
 
@@ -46,6 +47,7 @@ class Stage(NamedTuple):
     reading: bool
     run: str
     created: int
+    """Unix milliseconds."""
     after: str | None = None
 
     def cursor(self) -> str:
@@ -63,7 +65,7 @@ class Reports:
     async def fetch(self, request: PageRequest) -> Page | Pending | Fault:
         """Create the report, look at it, or read a page of it, whatever its cursor says is next."""
         stage = read_stage(request.cursor)
-        now, minute = request.now // 1_000_000, self._client.options.minute_seconds
+        now, minute = request.now // 1_000, self._client.options.minute_seconds
         drawn = draws(request.feed.path, request.scope, request.user_id)
         if stage is None:
             answer = await self._create(request, drawn)
@@ -125,7 +127,7 @@ def looked(answer: Answered, stage: Stage, now: int, minute_seconds: float) -> P
     """Read a report's status. Only 'Job Completed' is done: 100 percent with 'Job Running' happens."""
     body, calls = answer
     status = body.get("async_status") if isinstance(body, dict) else None
-    minutes = (now - stage.created) / minute_seconds
+    minutes = (now - stage.created) / 1_000 / minute_seconds
     if status == "Job Completed":
         return Pending(cursor=stage._replace(reading=True).cursor(), wait=0.0, calls=calls)
     if status not in _UNFINISHED:
@@ -143,7 +145,7 @@ def refused(fault: Fault, stage: Stage, now: int, minute_seconds: float) -> Pend
     A report that does not exist is only too young or was lost: it says nothing about the ad account. One that cannot
     be read although it is done, or whose cursor died, is created anew after a while.
     """
-    minutes = (now - stage.created) / minute_seconds
+    minutes = (now - stage.created) / 1_000 / minute_seconds
     if fault.kind is FaultKind.GONE and minutes <= START_MINUTES and not stage.reading:
         return Pending(cursor=stage.cursor(), wait=POLL_MINUTES * minute_seconds, calls=fault.calls)
     lost = fault.kind in (FaultKind.GONE, FaultKind.INVALID_CURSOR)

@@ -24,9 +24,10 @@ class Sequence:
         return 20 + 12 * len(self.changes) + 30 * sum(int(fault["times"]) for fault in self.faults)
 
 
+# `Retry-After` is whole seconds of real time, so such a fault comes once.
 def _faults(kinds: list[Fault]) -> st.SearchStrategy[list[Fault]]:
     fault = st.builds(
-        lambda kind, times, after: {**kind, "times": times, "after_calls": after},
+        lambda kind, times, after: {**kind, "times": 1 if "retry_after" in kind else times, "after_calls": after},
         st.sampled_from(kinds),
         st.integers(1, 3),
         st.integers(0, 8),

@@ -96,11 +96,13 @@ class Simulation:
 
 @asynccontextmanager
 async def graph(
-    *, posts: int = 60, limit: int = 10, limited: bool = False, **options: Any
+    *, posts: int = 60, limit: int = 10, limited: bool = False, proof: bool = False, **options: Any
 ) -> AsyncIterator[Simulation]:
     """A Graph API with two users, a page each and some posts; `limited` to fewer calls than a listing takes."""
     simulated = simulator.Options(
-        shape=Shape(users=2, posts=posts, pages=1, ads=3, comments=1), time_scale=60.0 / MINUTE_SECONDS
+        shape=Shape(users=2, posts=posts, pages=1, ads=3, comments=1),
+        time_scale=60.0 / MINUTE_SECONDS,
+        proof_required=proof,
     )
     async with simulator.running(simulated) as graph_api, aiohttp.ClientSession() as session:
         base_url = graph_api.url

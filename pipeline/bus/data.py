@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pipeline.bus.messages import Received, decode_data
@@ -60,7 +61,7 @@ def read_data(received: Received) -> DataMessage:
         message = DataMessage(
             id=received.original_id,
             user_id=_text(raw["userId"], 64),
-            feed=raw["feed"],
+            feed=_text(raw["feed"], 41),
             scope=_text(raw["scope"], 128),
             lane=str(chain.get("lane", "")),
             epoch=int(chain.get("epoch", 0)),
@@ -81,14 +82,16 @@ def read_data(received: Received) -> DataMessage:
 def _item(one: dict[str, Any]) -> DataItem:
     op, data = one["op"], one["data"]
     deleted = op == "delete"
-    good = _MOMENT.fullmatch(one["sourceTime"]) and (data is None if deleted else isinstance(data, dict))
+    moment = one["sourceTime"]
+    datetime.fromisoformat(moment)  # a 31st of February has the right form, and no database takes it
+    good = _MOMENT.fullmatch(moment) and (data is None if deleted else isinstance(data, dict))
     if not good or op not in ("upsert", "delete") or not isinstance(one["revision"], int):
         raise ValueError(op)
     return DataItem(
         _text(one["id"], 128),
         one["revision"],
         deleted,
-        one["sourceTime"],
+        moment,
         str(one.get("capture", "batch"))[:8],
         one["raw"],
         data,

@@ -15,6 +15,7 @@ from infra.local.servicebus.codec import (
     UByte,
     UInt,
     ULong,
+    UShort,
     decode,
     encode,
     encode_list,
@@ -56,6 +57,31 @@ FIELDS: Final = {
     SASL_MECHANISMS: 1,
     SASL_INIT: 3,
     SASL_OUTCOME: 2,
+}
+
+#: What a peer's fields must be where they are there at all; fields nobody reads may be anything.
+_TYPES: Final[dict[int, tuple[type, ...]]] = {
+    OPEN: (str, str, UInt, UShort, UInt),
+    BEGIN: (UShort, UInt, UInt, UInt, UInt),
+    ATTACH: (str, UInt, bool, UByte, UByte, Described, Described, dict, bool, UInt, ULong),
+    FLOW: (UInt, UInt, UInt, UInt, UInt, UInt, UInt, UInt, bool, bool),
+    TRANSFER: (UInt, UInt, bytes, UInt, bool, bool, UByte, Described, bool, bool, bool),
+    DISPOSITION: (bool, UInt, UInt, bool, Described, bool),
+    DETACH: (UInt, bool, Described),
+    END: (Described,),
+    CLOSE: (Described,),
+    SASL_INIT: (Symbol, bytes, str),
+}
+#: Fields that must be there.
+_REQUIRED: Final[dict[int, tuple[int, ...]]] = {
+    OPEN: (0,),
+    BEGIN: (1, 2, 3),
+    ATTACH: (0, 1, 2),
+    FLOW: (1, 2, 3),
+    TRANSFER: (0,),
+    DISPOSITION: (0, 1),
+    DETACH: (0,),
+    SASL_INIT: (0,),
 }
 
 #: Descriptors may also be spelled as symbols; some clients do for outcomes.
@@ -114,7 +140,17 @@ def read_performative(body: bytes) -> tuple[int, list[Any], bytes]:
         raise DecodeError("a performative with too many fields")
     if missing:
         fields.extend([None] * missing)
+    _check_types(code, fields)
     return code, fields, body[end:]
+
+
+def _check_types(code: int, fields: list[Any]) -> None:
+    for field, kind in zip(fields, _TYPES.get(code, ()), strict=False):
+        if field is not None and not isinstance(field, kind):
+            raise DecodeError(f"performative 0x{code:02x}: a {type(field).__name__} in place of a {kind.__name__}")
+    for index in _REQUIRED.get(code, ()):
+        if fields[index] is None:
+            raise DecodeError(f"performative 0x{code:02x}: field {index} is missing")
 
 
 def frame(channel: int, code: int, fields: list[Any], *, kind: int = 0) -> bytes:

@@ -106,11 +106,18 @@ def expansion(context: Context, item: Item, wanted: Field) -> Body:
     return result
 
 
-def edge_body(context: Context, page: Slice, path: str, params: Params) -> Body:
-    """Give the body of an edge call, made from its slice."""
-    fields = parse(params["fields"]) if params.get("fields") else None
-    through = page.edge.family if page.edge.family == "accounts" else ""
-    body: Body = {"data": [project(context, child, fields, through=through) for child in page.items]}
+def wanted_fields(params: Params) -> Fields | None:
+    """Read `fields`; None means the default ones."""
+    return parse(params["fields"]) if params.get("fields") else None
+
+
+def edge_body(context: Context, page: Slice, path: str, params: Params, data: list[Any] | None = None) -> Body:
+    """Give the body of an edge call, made from its slice, or from `data` that is encoded already."""
+    if data is None:
+        fields = wanted_fields(params)
+        through = page.edge.family if page.edge.family == "accounts" else ""
+        data = [project(context, child, fields, through=through) for child in page.items]
+    body: Body = {"data": data}
     if page.items:
         body["paging"] = paging(context, page, path, params)
     if params.get("summary", "false").lower() not in {"false", "0", ""}:

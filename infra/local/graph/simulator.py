@@ -35,6 +35,7 @@ class Options:
     proof_required: bool = False
     throttle_status: int = 400
     job_polls: int = 2
+    prebuild: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def build(options: Options) -> GraphApp:
     )
     app.budgets.set(options.budgets)
     app.control.add_faults({}, list(options.faults))
+    if options.prebuild:
+        app.prebuild(options.prebuild)
     return app
 
 
@@ -107,6 +110,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, str, int]:
     add("--require-proof", action="store_true", help="refuse calls without appsecret_proof")
     add("--throttle-status", type=int, choices=(400, 429), default=400)
     add("--job-polls", type=whole(1, 1_000), default=2, help="a report run is done at this poll")
+    add("--prebuild", default="", metavar="FIELDS", help="encode every post with these fields before serving")
     given = parser.parse_args(argv)
     if given.world is not None and not given.world.is_file():
         parser.error(f"argument --world: there is no file {str(given.world)!r}")
@@ -129,5 +133,6 @@ def parse(argv: Sequence[str]) -> tuple[Options, str, int]:
         proof_required=given.require_proof,
         throttle_status=given.throttle_status,
         job_polls=given.job_polls,
+        prebuild=given.prebuild,
     )  # fmt: skip
     return options, given.host, given.port

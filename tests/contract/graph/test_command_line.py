@@ -30,6 +30,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--time-scale", "0"], "argument --time-scale: must be a number from 1"),
         (["--port", "99999"], "argument --port: must be a whole number from 0 to 65535"),
         (["--world", "nowhere.jsonl"], "argument --world: there is no file 'nowhere.jsonl'"),
+        (["--prebuild", "id,comments{id}"], "only plain fields and limit(0) expansions can be prebuilt"),
+        (["--prebuild", "id{"], "Syntax error"),
         (["--fault", "{"], "argument --fault: not JSON"),
         (["--fault", '{"kind":"x"}'], "kind must be one of"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -87,6 +88,15 @@ def test_a_prebuilt_page_never_differs_from_a_fresh_one(changes: list[dict[str, 
         fresh = get(app, "/1000/posts", {"limit": limit, "fields": FIELDS})[0]
         assert prebuilt is None or orjson.loads(prebuilt[1]) == fresh
         assert app.fast(head) is not None
+
+
+def test_posts_encoded_beforehand_are_the_same_posts():
+    """A benchmark's simulator must serve what every other one serves."""
+    plain, prebuilt = build(OPTIONS), build(replace(OPTIONS, prebuild=FIELDS))
+
+    bodies = [get(app, "/1000/posts", {"limit": 50, "fields": FIELDS})[0] for app in (plain, prebuilt)]
+
+    assert bodies[0] == bodies[1]
 
 
 def test_seeded_bodies_are_the_same_after_an_edit_elsewhere():

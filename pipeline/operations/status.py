@@ -56,6 +56,7 @@ class FeedStatus:
     pages: int
     items: int
     changed: int
+    duplicate: int
     calls: int
     quarantined: int
     pages_per_hour: float | None
@@ -271,6 +272,7 @@ def _feed(seen: Overview, plan: Plan, settings: Settings) -> FeedStatus:
         pages=totals["pages"],
         items=totals["new"],
         changed=totals["changed"],
+        duplicate=totals["duplicate"],
         calls=totals["calls"],
         quarantined=sum(count.size for count in seen.quarantine if count.feed == name),
         pages_per_hour=_per_hour(seen, f"pages:{name}", totals["pages"]),

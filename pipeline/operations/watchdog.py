@@ -32,13 +32,12 @@ class Watchdog:
     async def run(self) -> Counter[Watch]:
         """Ring, halt or leave each silent chain; gives how often each."""
         done: Counter[Watch] = Counter()
-        waits = await self._database.read(leases.queue_waits)
-        keys = await self._database.read(transitions.overdue, lock_micros=self._lock, limit=MAX_PER_RUN)
+        queues = await self._database.read(leases.queue_waits)
+        waits = {name: queues.get(plan.queue, 0) for name, plan in self._plans.items()}
+        keys = await self._database.read(transitions.overdue, waits=waits, lock_micros=self._lock, limit=MAX_PER_RUN)
         held: list[Held] = []
         for key in keys:
-            plan = self._plans.get(key.feed)
-            if plan is None:
-                continue
+            plan = self._plans[key.feed]
             watched = await self._database.write(
                 "watch",
                 transitions.watch,
@@ -47,7 +46,7 @@ class Watchdog:
                 plan.rules,
                 plan.route,
                 lock_micros=self._lock,
-                queue_wait_micros=waits.get(plan.queue, 0),
+                queue_wait_micros=waits[key.feed],
             )
             done[watched.action] += 1
             held += watched.held

@@ -196,18 +196,32 @@ def apply(
 # ------------------------------------------------------------------------------------------------------- watchdog
 
 
-def overdue(connection: Connection, *, lock_micros: int, limit: int) -> list[Key]:
-    """Give keys of chains that may need the watchdog, longest silent first."""
+def overdue(connection: Connection, *, waits: Mapping[str, int], lock_micros: int, limit: int) -> list[Key]:
+    """
+    Give keys of chains that need the watchdog, longest silent first; `waits` gives the queue's wait of each feed.
+
+    The bounds of rule 9 stand in the statement: were chains picked that may only be left, hundreds of them (in a
+    backlog, or of a feed that is switched off) would keep all others from being rung.
+    """
+    if not waits:
+        return []
     now = read_now(connection)
-    live = chains_table.c.state.in_([State.OPEN.value, State.PARKED.value])
-    halted_child = sa.and_(chains_table.c.state == State.HALTED.value, chains_table.c.wanted > 0)
+    # Multiplied here: SQL Server would multiply as INT, which overflows.
+    bounds = [lock_micros * 2 ** (number + 1) for number in range(7)]
+    idle = sa.case(*((chains_table.c.rerings == number, bounds[number]) for number in range(6)), else_=bounds[6])
+    waited = sa.case(*((chains_table.c.feed == feed, 2 * wait) for feed, wait in waits.items()), else_=0)
+    silent_since = now - idle - waited
+    live = sa.and_(
+        chains_table.c.state.in_([State.OPEN.value, State.PARKED.value]),
+        chains_table.c.rung_at < silent_since,
+        chains_table.c.not_before < silent_since,
+    )
+    halted_child = sa.and_(
+        chains_table.c.state == State.HALTED.value, chains_table.c.wanted > 0, chains_table.c.not_before <= now
+    )
     rows = connection.execute(
         sa.select(chains_table.c.user_id, chains_table.c.feed, chains_table.c.scope, chains_table.c.lane)
-        .where(
-            sa.or_(live, halted_child),
-            chains_table.c.rung_at < now - 2 * lock_micros,
-            chains_table.c.not_before <= now,
-        )
+        .where(chains_table.c.feed.in_(list(waits)), sa.or_(live, halted_child))
         .order_by(chains_table.c.rung_at)
         .limit(limit)
     )

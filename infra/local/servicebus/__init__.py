@@ -6,8 +6,9 @@ Sessions, rules other than match-all, partitioned entities, transactions, WebSoc
 are refused by name. Standard library only, and no code shared with any client, so that it
 can find a client's faults and ours.
 
-Inside out: codec (types), performatives (frames), message; store (locks, schedules),
-entities (queues, topics), namespace; links, session, connection; config, server.
+Inside out: codec (types), performatives (frames), message and sections; store (locks,
+schedules), entities (queues, topics), namespace; links of four kinds, attaching, session,
+connection; config, control, server.
 """
 
 from infra.local.servicebus.clock import Clock, ManualClock, SystemClock

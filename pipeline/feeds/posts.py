@@ -1,4 +1,8 @@
-"""Posts that a page published, newest first. The series calls them wall posts."""
+"""
+Posts that a page published, newest first. The series calls them wall posts.
+
+What the API leaves out is None here: a default object would be copied for every item.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ class Total(BaseModel):
 class Expansion(BaseModel):
     """An expanded edge, asked for with its summary only."""
 
-    summary: Total = Total()
+    summary: Total | None = None
 
 
 class Post(Item):
@@ -43,9 +47,9 @@ class Post(Item):
     permalink_url: str = ""
     status_type: str = ""
     author: Author | None = Field(default=None, alias="from")
-    shares: Shares = Shares()
-    comments: Expansion = Expansion()
-    reactions: Expansion = Expansion()
+    shares: Shares | None = None
+    comments: Expansion | None = None
+    reactions: Expansion | None = None
 
 
 FEED = Feed(

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -57,6 +59,8 @@ class Database:
         """A moving average of what a writing unit takes, for backpressure."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
         self._queued = 0
+        # SQLite has one writer and lets others poll for it; within a process they queue instead.
+        self._turn = threading.Lock() if self.dialect == SQLITE else nullcontext()
 
     @property
     def queued(self) -> int:
@@ -80,7 +84,7 @@ class Database:
         started = time.monotonic()
         for left in reversed(range(TRIES)):
             try:
-                with self.engine.connect() as connection:
+                with self._turn, self.engine.connect() as connection:
                     result = work(connection, *args, **kwargs)
                     failpoint(f"store.{unit}.before")
                     self._commit(connection)

@@ -12,10 +12,11 @@ GET    /__sim/truth     `rows` with id, version, hash, times, fate, and `expecte
                         adaccounts, insights, several with commas, or all; with `fields` the hash is over that view)
 GET    /__sim/calls     counters, and with `log=1` the calls (`run= user= edge= scope= status= code= owner= limit=`);
                         a run is what the caller sent as `X-Sim-Run`
-POST   /__sim/faults    one or a list of `{kind, match, user, edge, after_calls, times, rate, every, seed, …}`; the kinds
-                        and their options are `faults.KINDS`; GET lists them with what they hit, DELETE lifts (`id=`)
-POST   /__sim/mutate    one or a list of `{do: create|edit|delete|show|churn, …}`, with `at_call` (and `match`) when that
-                        many calls came in; see `script.KEYS`; DELETE forgets what waits
+POST   /__sim/faults    one or a list of `{kind, match, user, edge, after_calls, times, rate, every, seed, …}`; the
+                        kinds and their options are `faults.KINDS`; GET lists those in force with what they hit,
+                        DELETE lifts (`id=`)
+POST   /__sim/mutate    one or a list of `{do: create|edit|delete|show|churn, …}`, with `at_call` (and `match`) when
+                        that many calls came in; see `script.KEYS`; DELETE forgets what waits
 POST   /__sim/budgets   calls per rolling window by kind: app, user, page, ad_account, insights; `window_seconds`; GET
 POST   /__sim/users/{user}/token    `{action: rotate|revoke|expire|revive, subcode}`
 POST   /__sim/clock     `{advance: seconds}` or `{now: instant, fixed: bool}`; GET

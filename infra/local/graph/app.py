@@ -20,7 +20,7 @@ from infra.local.graph.control import Control
 from infra.local.graph.cursors import Cursors
 from infra.local.graph.errors import GraphError, invalid, missing
 from infra.local.graph.fields import parse
-from infra.local.graph.fragments import Fragments, is_steady
+from infra.local.graph.fragments import STEADY_KINDS, Fragments, is_steady
 from infra.local.graph.http_server import Request, Response
 from infra.local.graph.insights import Reports
 from infra.local.graph.rules import Rule, Rules
@@ -385,7 +385,8 @@ class GraphApp:
         faults.on_body(call.rules, context, page, call.path, call.params, body)
         self._spoiled(call, body)
         call.page = page
-        call.cacheable = not call.rules and page.edge.kind in {"post", "comment", "ad"}
+        timeless = "insights" not in call.params.get("fields", "")
+        call.cacheable = not call.rules and timeless and page.edge.kind in STEADY_KINDS
         return body
 
     def _spoiled(self, call: Exchange, body: Body) -> Body:
@@ -427,6 +428,7 @@ class GraphApp:
             token=call.token,
             page_token=self.tokens.page_token,
             time_paging=self._time_paging,
+            insights=self.reports.now,
         )
 
     def _written(self, call: Exchange, body: Body | list[Any]) -> Response:

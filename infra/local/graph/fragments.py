@@ -43,6 +43,8 @@ def is_steady(kind: str, fields: Fields | None) -> bool:
 
 
 def _is_plain(kind: str, wanted: Field) -> bool:
+    if wanted.name == "insights":
+        return False
     if wanted.name not in nodes.EDGES.get(kind, {}):
         return True
     windowed = {"since", "until"} & dict(wanted.modifiers).keys()

@@ -37,6 +37,8 @@ class Context:
     token: str
     page_token: Callable[[Item], str]
     time_paging: bool = False
+    insights: Callable[[Item, Context, Params, str], Body] | None = None
+    """Answers insights inside other nodes."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,13 @@ def project(context: Context, item: Item, fields: Fields | None, *, through: str
             result[wanted.output] = body[name]
         elif name in nodes.EDGES.get(item.kind, ()):
             result[wanted.output] = expansion(context, item, wanted)
+        elif name == "insights" and context.insights is not None and item.kind in nodes.INSIGHT_NODES:
+            params = dict(wanted.modifiers)
+            if wanted.fields is not None:
+                params["fields"] = _unparse(wanted.fields)
+            rows = context.insights(item, context, params, f"{item.id}/insights")
+            if rows["data"]:
+                result[wanted.output] = rows
         elif name == "access_token" and item.kind == "page":
             result[wanted.output] = context.page_token(item)
         elif name in body:

@@ -57,6 +57,19 @@ async def test_asking_at_once_gives_the_same_rows(reader: Reader):
     assert await reader.walk("/act_500/insights", **PARAMS, limit=50) == await reader.walk(f"/{run}/insights", limit=50)
 
 
+async def test_insights_come_inside_other_nodes(reader: Reader):
+    """Marketing clients read ads with their numbers in one call."""
+    fields = "name,insights.date_preset(last_7d).time_increment(1){clicks,spend}"
+    ads = await reader.walk("/act_500/ads", fields=fields, limit=5)
+    ad = next(ad for ad in ads if "insights" in ad)
+
+    direct = await reader.walk(
+        f"/{ad['id']}/insights", date_preset="last_7d", time_increment=1, fields="clicks,spend", limit=100
+    )
+
+    assert ad["insights"]["data"] == direct
+
+
 async def test_sums_by_account_equal_the_sum_of_days(reader: Reader):
     """Aggregation must not invent clicks."""
     days = await reader.walk("/act_500/insights", **PARAMS, limit=100)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pipeline.commands.base import FAILED, WRONG_USE, Command, Context, WrongUse
 from pipeline.errors import ConfigurationError, PipelineError
 
-MODULES = ("migrate", "users", "new_key", "feeds", "mine", "status", "why")
+MODULES = ("migrate", "users", "new_key", "feeds", "mine", "status", "why", "quarantine")
 
 
 def commands() -> list[Command]:

@@ -23,6 +23,7 @@ from pipeline.miners.mine import Miner
 from pipeline.miners.plan import Plans, make_plans
 from pipeline.miners.pressure import Pressure
 from pipeline.miners.scopes import Scopes
+from pipeline.operations.dead_letters import DeadLetters
 from pipeline.operations.status import read_status
 from pipeline.operations.watchdog import Watchdog
 from pipeline.schedulers.fan_out import FanOut
@@ -63,6 +64,7 @@ class Pipeline:
     fan_out: FanOut
     watchdog: Watchdog
     copies: Copies
+    dead_letters: DeadLetters
     budget: SharedBudget
     entities: Entities
     lake: Lake | None
@@ -156,6 +158,7 @@ async def bootstrap(
         miner=miner,
         fan_out=FanOut(database, bus, settings),
         watchdog=Watchdog(database, flusher, plans, settings),
+        dead_letters=DeadLetters(database, flusher, settings),
         budget=budget,
         entities=entities or _entities(settings),
         copies=copies,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEAD_LETTERS = "$DeadLetterQueue"
+
 
 def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
     """Give the blueprint with all functions of the enabled feeds; reads settings, opens nothing."""
@@ -37,10 +39,13 @@ def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
     for feed in feeds.values():
         _add_scheduler(blueprint, feed)
         _add_miner(blueprint, feed, feed.queue, f"{_python_name(feed)}_miner")
+        _add_work_dead_letters(blueprint, feed.queue, f"{_python_name(feed)}_dead_letters")
         if feed.parser_queue:
             _add_miner(blueprint, feed, feed.parser_queue, f"{_python_name(feed)}_parser")
+            _add_work_dead_letters(blueprint, feed.parser_queue, f"{_python_name(feed)}_parser_dead_letters")
     for subscriber in load_subscribers(settings.subscribers_package).values():
         _add_subscriber(blueprint, subscriber)
+        _add_data_dead_letters(blueprint, subscriber)
     _add_watchdog(blueprint)
     _add_relay(blueprint)
     _add_upkeep(blueprint)
@@ -82,6 +87,32 @@ def _add_subscriber(blueprint: func.Blueprint, subscriber: Subscriber) -> None:
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await receive(subscriber, pipeline, received(message, pipeline.settings.entity(subscriber.queue)))
+
+
+def _add_work_dead_letters(blueprint: func.Blueprint, queue: str, name: str) -> None:
+    @blueprint.function_name(name)
+    @blueprint.service_bus_queue_trigger(
+        arg_name="message",
+        queue_name=f"{queue}-%ENVIRONMENT%/{DEAD_LETTERS}",
+        connection=CONNECTION,
+        data_type=func.DataType.BINARY,
+    )
+    async def run(message: func.ServiceBusMessage) -> None:
+        pipeline = await _pipeline()
+        await pipeline.dead_letters.handle_work(received(message, pipeline.settings.entity(queue)))
+
+
+def _add_data_dead_letters(blueprint: func.Blueprint, subscriber: Subscriber) -> None:
+    @blueprint.function_name(f"{_python_name(subscriber)}_dead_letters")
+    @blueprint.service_bus_queue_trigger(
+        arg_name="message",
+        queue_name=f"{subscriber.queue}-%ENVIRONMENT%/{DEAD_LETTERS}",
+        connection=CONNECTION,
+        data_type=func.DataType.BINARY,
+    )
+    async def run(message: func.ServiceBusMessage) -> None:
+        pipeline = await _pipeline()
+        await pipeline.dead_letters.handle_data(received(message, pipeline.settings.entity(subscriber.queue)))
 
 
 def _add_watchdog(blueprint: func.Blueprint) -> None:

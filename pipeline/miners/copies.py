@@ -62,7 +62,8 @@ class Copies:
     async def quarantine(self, received: Received, error: BadMessage) -> None:
         """Keep a message that can never be read, with its reason."""
         log.warning("message on %s quarantined: %s", received.entity, error.reason)
-        bad = Bad("message", "decode", error.reason, error.detail, received.body, properties=received.properties)
+        properties = {**received.properties, "originalId": received.original_id}  # a replay keeps its identity
+        bad = Bad("message", "decode", error.reason, error.detail, received.body, properties=properties)
         await self._database.write("quarantine", _put, received.entity, bad)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
 
+from pipeline.operations.alerts import RUN
 from pipeline.operations.status import FeedStatus, QueueStatus, Status
 from pipeline.operations.status_style import CSS
 from pipeline.operations.words import plural, span
@@ -69,9 +70,15 @@ def _header(status: Status) -> Html:
 
 def _verdict(status: Status) -> Html:
     alerts = [
-        _tag("li", _tag("b", alert.what), _tag("code", alert.action), cls=alert.level.value) for alert in status.alerts
+        _tag("li", _tag("b", alert.what), _tag(_action(alert.action), alert.action), cls=alert.level.value)
+        for alert in status.alerts
     ]
     return _tag("div", status.verdict, _tag("ul", *alerts) if alerts else "", cls=f"verdict {status.level.value}")
+
+
+def _action(text: str) -> str:
+    """What can be typed looks like it."""
+    return "code" if text.startswith(RUN) else "span"
 
 
 def _tiles(status: Status) -> Html:

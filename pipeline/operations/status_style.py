@@ -22,7 +22,7 @@ header { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: baseline; j
 h1 { font-size: 20px; margin: 0; font-weight: 650; letter-spacing: -.01em; }
 h1 span { color: var(--soft); font-weight: 400; }
 h2 { font-size: 13px; margin: 0 0 10px; font-weight: 650; color: var(--soft); letter-spacing: .02em; }
-.at { color: var(--soft); }
+.at, .verdict li span { color: var(--soft); }
 .verdict { border-radius: 12px; padding: 16px 20px; margin: 16px 0; font-size: 17px; font-weight: 600; }
 .verdict.good { background: var(--good-bg); color: var(--good); }
 .verdict.warn { background: var(--warn-bg); color: var(--warn); }
@@ -51,7 +51,7 @@ th:last-child, td:last-child { padding-right: 0; }
 .good-text { color: var(--good); }
 .bar { display: flex; height: 8px; border-radius: 4px; overflow: hidden; background: var(--track); min-width: 120px;
   margin-top: 7px; }
-.bar i { display: block; }
+.bar i { display: block; min-width: 3px; }
 .open { background: var(--open); } .parked { background: var(--parked); }
 .halted { background: var(--halted); } .done { background: var(--done); }
 .legend { display: flex; gap: 16px; color: var(--soft); font-size: 12.5px; margin-top: 8px; flex-wrap: wrap; }

@@ -16,6 +16,8 @@ from pipeline.chains.protocol import Key, Lane
 from pipeline.storage.dialect import LOCK_HINT, MSSQL
 from pipeline.storage.tables import quarantine
 
+WAITING, REPLAYED, DISCARDED = "waiting", "replayed", "discarded"
+
 
 class Bad(NamedTuple):
     """Something that cannot be used. `detail` names fields and error types, never values."""
@@ -52,7 +54,11 @@ def put(
     feed_version: int = 1,
     correlation_id: str = "",
 ) -> bool:
-    """Keep something bad; False if the same thing already waits (or was dealt with) for this scope."""
+    """
+    Keep something bad; False if the same thing already waits, or was discarded, for this scope.
+
+    One that was replayed and is bad again waits again: else it would be lost on its way round.
+    """
     values: dict[str, Any] = {
         "user_id": key.user_id[:64],
         "feed": key.feed[:41],
@@ -74,7 +80,11 @@ def put(
         "attempts": 0,
         "created_at": now,
     }
-    return connection.execute(_insert(connection.dialect.name), values).rowcount > 0
+    if connection.execute(_insert(connection.dialect.name), values).rowcount > 0:
+        return True
+    owner = (quarantine.c[name] == values[name] for name in ("user_id", "feed", "scope", "fingerprint"))
+    again = sa.update(quarantine).where(*owner, quarantine.c.state == REPLAYED)
+    return connection.execute(again.values(state=WAITING, closed_at=None)).rowcount > 0
 
 
 @cache
@@ -90,8 +100,6 @@ def _insert(dialect: str) -> sa.TextClause:
 
 
 # ------------------------------------------------------------------------------------------------- for people
-
-WAITING, REPLAYED, DISCARDED = "waiting", "replayed", "discarded"
 
 
 class Count(NamedTuple):
@@ -126,6 +134,8 @@ class Choice(NamedTuple):
     kind: str | None = None
     since: int | None = None
     until: int | None = None
+    version: int | None = None
+    """The feed's version that refused it."""
     state: str | None = WAITING
     ids: tuple[int, ...] = ()
 
@@ -136,6 +146,7 @@ class Kept(NamedTuple):
     id: int
     key: Key
     kind: str
+    fingerprint: str
     item_id: str | None
     item_time: int | None
     stage: str
@@ -156,10 +167,17 @@ def find(connection: Connection, choice: Choice, *, limit: int, after: int = 0) 
     """Give the chosen rows with an id above `after`, by id."""
     columns = quarantine.c
     query = sa.select(quarantine).where(columns.id > after)
-    for column, value in ((columns.feed, choice.feed), (columns.user_id, choice.user), (columns.reason, choice.reason),
-                          (columns.kind, choice.kind), (columns.state, choice.state)):  # fmt: skip
+    wanted: dict[str, str | int | None] = {
+        "feed": choice.feed,
+        "user_id": choice.user,
+        "reason": choice.reason,
+        "kind": choice.kind,
+        "state": choice.state,
+        "feed_version": choice.version,
+    }
+    for name, value in wanted.items():
         if value is not None:
-            query = query.where(column == value)
+            query = query.where(columns[name] == value)
     if choice.since is not None:
         query = query.where(columns.created_at >= choice.since)
     if choice.until is not None:
@@ -193,6 +211,7 @@ def _kept(row: Any) -> Kept:
         id=row.id,
         key=Key(row.user_id, row.feed, row.scope, Lane(row.lane)),
         kind=row.kind,
+        fingerprint=row.fingerprint,
         item_id=row.item_id,
         item_time=row.item_time,
         stage=row.stage,

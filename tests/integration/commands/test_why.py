@@ -1,12 +1,14 @@
 """Why has this user no data?"""
 
+from typing import Any
+
 import pytest
 
 from pipeline.sources.base import Fault, FaultKind
 from tests.desk import Desk
 
 
-def _chain(desk: Desk, user: str = "u1") -> dict:
+def _chain(desk: Desk, user: str = "u1") -> dict[str, Any]:
     return next(c for c in desk.run("why", user, "posts", "--json").json["feeds"][0]["chains"] if c["lane"] == "main")
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateColumn, CreateTable
 
 from pipeline.bus.data import DataItem, DataMessage
-from pipeline.feeds.base import Feed
+from pipeline.feeds.base import ChildOf, Feed
 from pipeline.storage import inbox
 from pipeline.storage.analytics_columns import ColumnType, DataColumn, data_columns, reader, table_name
 from pipeline.storage.database import Database, read_now
@@ -56,6 +56,8 @@ class FeedTable:
 
     def __init__(self, feed: Feed) -> None:
         self.name = table_name(feed.name)
+        self.parent = table_name(feed.scope.feed) if isinstance(feed.scope, ChildOf) else None
+        """A child feed's scope is an item of this table."""
         self.columns = data_columns(feed)
         required = {name for name, info in feed.item.model_fields.items() if info.is_required()}
         self.required = tuple(column.name for column in self.columns if column.path[0] in required and column.scalar)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from pipeline.storage.analytics import Analytics, FeedTable
 from pipeline.storage.database import Database
-from pipeline.storage.marts.base import AcceptedValues, DataTest, NotNull, Unique
+from pipeline.storage.marts.base import AcceptedValues, DataTest, NotNull, Relation, Unique
 
 
 class DataTestResult(NamedTuple):
@@ -31,13 +31,18 @@ async def run_data_tests(database: Database, analytics: Analytics) -> list[DataT
 
 
 def table_tests(table: FeedTable) -> list[DataTest]:
-    """Give what holds for any feed: one row per item, its own columns filled, and what its model requires."""
+    """
+    Give what holds for any feed: one row per item, its own columns filled, what its model requires, and for a child
+    feed that its parent item is there (which it is once the queues are empty: the two come by different messages).
+    """
     own: list[DataTest] = [
         Unique(("user_id", "scope", "item_id")),
         NotNull("source_time"),
         AcceptedValues("deleted", (0, 1)),
         AcceptedValues("capture", ("batch", "live")),
     ]
+    if table.parent is not None:
+        own.append(Relation(("user_id", "scope"), table.parent, ("user_id", "item_id")))
     return own + [NotNull(name, where="deleted = 0") for name in table.required]
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from pipeline.chains.protocol import MICROS
 from pipeline.storage.database import Database
-from pipeline.storage.dialect import LOCK_HINT, MSSQL, SQLITE, db_now
+from pipeline.storage.dialect import LOCK_HINT, MSSQL, SQLITE, Prepared, db_now
 from pipeline.storage.tables import inbox
 
 PURGE_ROWS = 4000
@@ -25,8 +25,8 @@ PURGE_BATCHES = 250
 
 def take(connection: Connection, subscriber: str, original_id: str) -> bool:
     """Note a message as taken; False if it was taken before, and then the caller must change nothing."""
-    statement = _take_statement(connection.dialect.name)
-    return connection.execute(statement, {"subscriber": subscriber, "message_id": original_id[:128]}).rowcount > 0
+    taking = _take_statement(connection.dialect.name)
+    return taking(connection, {"subscriber": subscriber, "message_id": original_id[:128]}).rowcount > 0
 
 
 def purge(connection: Connection, *, older_than_seconds: int, limit: int = PURGE_ROWS) -> int:
@@ -54,12 +54,13 @@ async def purge_all(database: Database, *, older_than_seconds: int, limit: int =
 
 
 @cache
-def _take_statement(dialect: str) -> sa.TextClause:
+def _take_statement(dialect: str) -> Prepared:
     # The clock is part of the statement: one trip instead of two.
     known = {MSSQL: "DATEDIFF_BIG(microsecond, '19700101', SYSUTCDATETIME())", SQLITE: "pipeline_now()"}
     hint = f" {LOCK_HINT}" if dialect == MSSQL else ""
-    return sa.text(
+    text = (
         f"INSERT INTO inbox (subscriber, message_id, seen_at) SELECT :subscriber, :message_id, {known[dialect]} "  # noqa: S608 - constants
         f"WHERE NOT EXISTS (SELECT 1 FROM inbox AS d{hint} WHERE d.subscriber = :subscriber "
         "AND d.message_id = :message_id)"
     )
+    return Prepared(sa.text(text))

@@ -76,10 +76,8 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
     covered = chains.read_coverage(connection, key, lock=True)
     now = covered.now or read_now(connection)
     page_nonce = nonce()
-    marks_sweeps = key.lane in (protocol.Lane.REFRESH, protocol.Lane.SWEEP)
-    writing = Writing(
-        work.observed, now, ids.data_message_id(page_nonce, 0), "batch", before.epoch if marks_sweeps else 0
-    )
+    mark = protocol.mark_of(before) if work.rules.marks(key.lane) else 0
+    writing = Writing(work.observed, now, ids.data_message_id(page_nonce, 0), "batch", mark)
     accepted, fresh = items.accept(connection, key, work.candidates, writing, known=work.known)
     if work.feed.keep_latest:
         latest.keep(connection, key, accepted)

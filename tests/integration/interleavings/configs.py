@@ -60,6 +60,8 @@ class Config:
     most_wasted: int | None = None
     """API calls beyond one per committed page that are allowed, besides one per copy."""
     most_calls: int | None = None
+    most_reads: int | None = None
+    """Items that may be read by id because a refresh did not meet them."""
     one_ring: bool = False
     """While healing, one re-ring per chain must do."""
     covered: bool = True
@@ -136,6 +138,11 @@ CONFIGS: dict[str, Config] = {
     "deletes": Config(
         items=tuple(range(1, 25)), hidden=(), now=25, workers=1, fresh=99, covered=False, cache=False,
         events=only(tick=1, delete=3), most_calls=30,
+    ),
+    # The refresh lane meets everything again; what it has met it need not read by id.
+    "refresh": Config(
+        watchdog=False, workers=3, items=(1, 2, 3, 3, 5), hidden=(), fresh=2, refresh_every=2, most_reads=0,
+        events=only(tick=6, new=2, time=8, edit=2), final_content=True,
     ),
     # Edits while pages are under way; the refresh lane sees everything again, so the last content must arrive.
     "edits": Config(

@@ -197,6 +197,8 @@ class Oracle:
             raise Violation(f"S11: {surplus} calls brought no page, {self.copies} copies")
         if config.most_calls is not None and world.calls > config.most_calls:
             raise Violation(f"S11: {world.calls} calls")
+        if config.most_reads is not None and self.reads > config.most_reads:
+            raise Violation(f"S11: {self.reads} items were read by id")
         if config.most_wasted == 0 and config.workers and world.dropped:
             raise Violation(f"{world.dropped} messages were sent twice without a fault")
 

@@ -38,7 +38,7 @@ async def test_a_quiet_listing_is_collected_whole_once_and_in_order(name):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_after_any_faults_that_end_what_was_collected_is_the_truth(name, data):
     """Nothing lost, in any mix of outages, throttles, cut answers, dead cursors and shifting pages."""

@@ -1,5 +1,6 @@
 """Pairs of links that carry requests to `$cbs` or `$management`, and the replies."""
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,8 @@ from infra.local.servicebus.requests import read_request
 if TYPE_CHECKING:
     from infra.local.servicebus.session import Session
 
+_LOGGER = logging.getLogger(__name__)
+
 #: Replies that wait for a client that gives no credit; then its oldest are dropped.
 _MAX_WAITING_REPLIES: Final = 256
 
@@ -28,6 +31,7 @@ class ReplyLink(OutgoingLink):
         self.address = address.lower()
         self.reply_to = address_of(attach[6])
         self.entity = entity
+        self._warned = False
         self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING_REPLIES)
         if entity is not None:
             entity.links.add(self)
@@ -39,6 +43,15 @@ class ReplyLink(OutgoingLink):
     def reply(self, payload: bytes) -> None:
         self._waiting.append(payload)
         self.resume()
+        if self._waiting and self.credit == 0 and not self._warned:
+            # azure-servicebus 7.15 gives 10,000 credits once and waits for ever for reply 10,001.
+            self._warned = True
+            _LOGGER.warning(
+                "%s: reply %d on %s waits: the client gave no further credit; open a new sender or receiver",
+                self.session.connection.peer,
+                self.delivery_count + 1,
+                self.address[:80],
+            )
 
     def resume(self) -> None:
         while self._waiting and self.credit > 0 and self.session.can_send():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from infra.local.servicebus import Config, ManualClock, QueueConfig, Running, running
-from infra.local.servicebus.codec import UInt, longs
+from infra.local.servicebus.codec import Described, UInt, ULong, encode, longs
 from infra.local.servicebus.management import Management
 from infra.local.servicebus.performatives import (
     ACCEPTED,
@@ -331,3 +331,24 @@ async def test_asking_twice_for_one_deferred_message_locks_it_once(server: Runni
     await peer.close()
 
     assert queue.counts()["locked"] == 1
+
+
+async def test_a_reply_without_credit_waits_and_is_told_in_the_log(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One client gives its credit only once; who finds it hanging must find the reason too."""
+    peer = await RawPeer.connect(server.port)
+    peer.attach(0, "q/$management", receiver=True)
+    peer.attach(1, "q/$management", receiver=False)
+    await peer.expect(FLOW)
+    request = encode(Described(ULong(0x73), ["1"])) + encode(Described(ULong(0x77), {}))
+    peer.transfer(1, 0, request)
+    await peer.expect(DISPOSITION)
+    waited = await peer.quiet()
+
+    peer.flow(0, 1)
+    await peer.expect(TRANSFER)
+    await peer.close()
+
+    assert waited
+    assert "gave no further credit" in caplog.text

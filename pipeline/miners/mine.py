@@ -109,7 +109,7 @@ class Miner:
             return await self._tick(plan, message, received)
         key = Key(message.user_id, message.feed, message.scope, Lane(message.lane))
         again = message.attempt > 0
-        return await self._ring(plan, key, message.doorbell_id, again=again, crashed=received.delivery_count > 1)
+        return await self._ring(plan, key, message.doorbell_id, again=again, crashed=received.seen_before)
 
     # ------------------------------------------------------------------------------------------------------ ticks
 
@@ -127,9 +127,9 @@ class Miner:
         tick = _tick_of(message)
         lanes = (Lane.BACKFILL,) if tick.ordered else plan.rules.lanes
         keys = [Key(message.user_id, plan.feed.name, scope, lane) for scope in found for lane in lanes]
-        mine: Key | None = None
+        mine: list[Key] = []  # two, if an earlier delivery opened one before the other was due
         held: list[Held] = []
-        for key in await self._to_open(plan, keys, tick, redelivered=received.delivery_count > 1):
+        for key in await self._to_open(plan, keys, tick, redelivered=received.seen_before):
             doorbell = ids.lane_doorbell(tick.tick_id, key.scope, key.lane) if mine else None
             opening = await self.database.write(
                 "open",
@@ -143,12 +143,12 @@ class Miner:
             )
             held += opening.held
             if opening.mine:
-                mine = key
-        if received.delivery_count > 1:
+                mine.append(key)
+        if received.seen_before:
             held = await self._left_over(keys)
         ended = Ended.NOTHING
-        if mine:
-            ended = await self._ring(plan, mine, tick.tick_id, again=False, crashed=received.delivery_count > 1)
+        for key in mine:
+            ended = await self._ring(plan, key, tick.tick_id, again=False, crashed=received.seen_before)
         # Only now, so that the other lanes begin below what this one has proven.
         await self.flusher.send(held)
         return ended
@@ -283,6 +283,8 @@ class Miner:
             answer = await source.fetch(request)
             telemetry.record("pipeline.api.duration", self.clock() - started, source=source.name)
             calls += answer.calls
+            outcome = answer.kind.value if isinstance(answer, Fault) else "ok"
+            telemetry.count("pipeline.api.calls", answer.calls, source=source.name, outcome=outcome)
             if isinstance(answer, Page):
                 return _Fetched(replace(answer, calls=calls), restarted)
             if isinstance(answer, Pending):

@@ -81,9 +81,16 @@ def service_bus(folder: Path, *, subscribers: bool) -> Iterator[tuple[str, str]]
 class Stack:
     """Simulator, emulator and host, with the app's environment."""
 
-    def __init__(self, base: str, bus: str, control: str, environment: dict[str, str], host_pid: int) -> None:
-        self.base, self.bus, self.control, self.environment = base, bus, control, environment
+    def __init__(self, base: str, control: str, host: str, environment: dict[str, str], host_pid: int) -> None:
+        self.base, self.control, self.host, self.environment = base, control, host, environment
         self.host_pid = host_pid
+
+    def invoke(self, function: str) -> None:
+        """Run a timer function now; the first call makes the worker import everything."""
+        request = urllib.request.Request(
+            f"{self.host}/admin/functions/{function}", b"{}", {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=30).close()
 
     def pipeline(self, *arguments: str) -> str:
         """Run a command of the product."""
@@ -142,8 +149,7 @@ def stack(
             command += ["--functions", functions]
         match = open_.enter_context(started(command, r"host: http (\S+)", folder / "host.log", environment))
         pid = next(pid for pid in children_of(os.getpid()) if "infra.local.host" in command_of(pid))
-        assert match
-        yield Stack(base, bus, control, environment, pid)
+        yield Stack(base, control, f"http://{match[1]}", environment, pid)
 
 
 def _pipeline(environment: dict[str, str], *arguments: str) -> str:
@@ -164,7 +170,7 @@ def _import_users(folder: Path, environment: dict[str, str], base: str) -> None:
     with urllib.request.urlopen(f"{base}/__sim/world", timeout=10) as answer:
         users = json.load(answer)["users"]
     file = folder / "users.csv"
-    file.write_text("user,token,source\n" + "".join(f"{user['id']},{user['token']},graph\n" for user in users))
+    file.write_text("user_id,token,source\n" + "".join(f"{user['id']},{user['token']},graph\n" for user in users))
     _pipeline(environment, "users", "import", str(file))
 
 

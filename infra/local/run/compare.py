@@ -69,9 +69,12 @@ class Delivered:
         if known is None or copy.revision > known.revision:
             self.latest[copy.key] = Latest(copy.revision, copy.op == "delete", copy.digest)
 
-    def count(self, feed: str) -> int:
-        """Give how many items of a feed arrived."""
-        return sum(key.feed == feed for key in self.latest)
+    def of(self, feed: str) -> Delivered:
+        """Give the part of one feed."""
+        return Delivered(
+            latest={key: got for key, got in self.latest.items() if key.feed == feed},
+            twice={revision for revision in self.twice if revision[0].feed == feed},
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,21 @@ class Verdict:
     def matched(self) -> bool:
         """Whether the subscriber holds the truth."""
         return self.expected > 0 and not self.faults()
+
+    @classmethod
+    def together(cls, verdicts: Iterable[Verdict]) -> Verdict:
+        """Give one verdict for several feeds."""
+        every = list(verdicts)
+        return cls(
+            expected=sum(one.expected for one in every),
+            arrived=sum(one.arrived for one in every),
+            malformed=sum(one.malformed for one in every),
+            lost=[key for one in every for key in one.lost],
+            twice=[key for one in every for key in one.twice],
+            different=[key for one in every for key in one.different],
+            unknown=[key for one in every for key in one.unknown],
+            undeleted=[key for one in every for key in one.undeleted],
+        )
 
     def faults(self) -> dict[str, list[Key]]:
         """Give the kinds that are not empty."""

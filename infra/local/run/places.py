@@ -71,6 +71,11 @@ class Places:
         """The folder of raw data."""
         return self.folder / "lake"
 
+    @property
+    def settings(self) -> Path:
+        """The app's settings, for a shell: what a person's own commands need to meet this box."""
+        return self.folder / "app.env"
+
     def log(self, name: str) -> Path:
         """Give a process's log file."""
         return self.folder / "logs" / f"{name}.log"

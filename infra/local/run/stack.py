@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,12 +53,21 @@ class Stack:
         self.processes = {process.name: process for process in self._processes()}
 
     async def start(self) -> None:
-        """Start everything but the host side by side, bring the schema up, then start the host; raises DidNotStart."""
+        """Start everything; raises DidNotStart."""
+        await self.start_backing()
+        await self.start_host()
+
+    async def start_backing(self) -> None:
+        """Start everything but the host side by side, and bring the schema up: then orders can be sent."""
         self.places.folder.mkdir(parents=True, exist_ok=True)
         config = self.places.folder / "Config.json"
         config.write_text(json.dumps(self._bus_config(), indent=2))
+        self._write_settings()
         others = [process for name, process in self.processes.items() if name != "host"]
         await asyncio.gather(self.product.run("migrate"), *(process.start() for process in others))
+
+    async def start_host(self) -> None:
+        """Start the functions host; raises DidNotStart."""
         await self.processes["host"].start()
 
     async def stop(self) -> None:
@@ -70,6 +81,17 @@ class Stack:
         """Give the process ids of the host's workers."""
         status = await self.host.get("/admin/host/status")
         return list(status["workers"])
+
+    async def status(self) -> dict[str, Any]:
+        """Give what the app's status function tells; raises httpx.HTTPError while it cannot."""
+        found: dict[str, Any] = await self.host.get("/api/status", format="json")
+        return found
+
+    def _write_settings(self) -> None:
+        """Write the app's settings for a shell, readable by their owner only: TOKEN_KEY is among them."""
+        own = {name: value for name, value in self.environment.items() if os.environ.get(name) != value}
+        with os.fdopen(os.open(self.places.settings, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in sorted(own.items()))
 
     def _environment(self) -> dict[str, str]:
         settings = json.loads(topology.written_files()[topology.SETTINGS_FILE])["Values"]

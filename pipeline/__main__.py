@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pipeline.commands.base import FAILED, WRONG_USE, Command, Context, WrongUse
 from pipeline.errors import ConfigurationError, PipelineError
 
-MODULES = ("migrate", "users", "new_key", "feeds", "mine", "status", "why", "quarantine")
+MODULES = (
+    *("migrate", "doctor", "new_key", "users", "feeds", "mine", "status", "why"),
+    *("quarantine", "recover", "republish", "reprocess"),
+)
 
 
 def commands() -> list[Command]:

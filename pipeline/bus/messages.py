@@ -55,6 +55,11 @@ class Received(NamedTuple):
         """The MessageId that the first copy had."""
         return str(self.properties.get("originalId", self.message_id))
 
+    @property
+    def seen_before(self) -> bool:
+        """Whether an earlier delivery, of this message or of what it is a copy of, may have done part of the work."""
+        return self.delivery_count > 1 or "originalId" in self.properties
+
 
 class MiningMessage(BaseModel):
     """

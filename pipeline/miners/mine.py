@@ -274,7 +274,7 @@ class Miner:
             until=None if chain.cursor else protocol.first_until(chain, looked.spans, plan.rules),
             after=Position(*chain.position) if chain.position and chain.position.id else None,
             epoch=chain.epoch,
-            window=(chain.lo, chain.hi),
+            window=protocol.asked_window(chain, plan.rules, looked.now),
             now=looked.now,
         )
         calls, restarted = 0, False

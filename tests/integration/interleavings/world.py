@@ -60,7 +60,7 @@ class Truth:
     replies: int = 0
     deleted: bool = False
     need: tuple[str, int] | None = None
-    """A reply: its parent, and the parent's count that tells of it."""
+    """A reply: its parent, and the parent's version that counts it."""
 
     def raw(self) -> dict[str, Any]:
         """Give it as the API does."""
@@ -147,7 +147,7 @@ class World:
         reply.visible_at = self.clock.now + lag * MICROS
         parent.replies += 1
         parent.version += 1
-        reply.need = (parent.id, parent.replies)
+        reply.need = (parent.id, parent.version)
         self.oracle.honest()
 
     def _store_newest(self, user: str) -> None:

@@ -349,6 +349,17 @@ def first_until(chain: Chain, spans: Spans, rules: Rules) -> int | None:
     return None
 
 
+def asked_window(chain: Chain, rules: Rules, now: int) -> Span:
+    """
+    Give the window to ask a report for: the chain's own, and with it the day that is not over yet.
+
+    As in a listing, what is newer than `hi` is stored and published, but proves nothing.
+    """
+    today = now // MICROS - now // MICROS % DAY
+    reaches_today = rules.daily and chain.key.lane is not Lane.BACKFILL and chain.hi >= today
+    return (chain.lo, today + DAY) if reaches_today else (chain.lo, chain.hi)
+
+
 # ------------------------------------------------------------------------------------------------- pages (rules 0-3)
 
 

@@ -76,7 +76,7 @@ class FeedTable:
             sa.Column("revision", sa.BigInteger, nullable=False),
             sa.Column("deleted", sa.SmallInteger, nullable=False),
             sa.Column("source_time", _moment(), nullable=False),
-            sa.Column("source_date", sa.String(10).with_variant(sa.Date(), MSSQL), nullable=False),
+            sa.Column("source_date", sa.String(10).with_variant(sa.DATE(), MSSQL), nullable=False),
             sa.Column("capture", sa.String(8), nullable=False),
             sa.Column("feed_version", sa.Integer, nullable=False),
             sa.Column("message_id", sa.String(128), nullable=False),

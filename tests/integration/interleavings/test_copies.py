@@ -23,14 +23,15 @@ def test_a_copied_tick_mines_what_its_first_delivery_opened_and_what_fell_due_si
     tick = Tick(ids.tick_id("entries", "u0", occurrence), occurrence, "")
     assert slot.message.message_id == tick.tick_id
 
+    narrow = plan._replace(rules=plan.rules._replace(fresh_window=1))
+
     def first_delivery(connection: Any) -> bool:
-        key = Key("u0", "entries", "u0", Lane.MAIN)
+        key = Key("u0", "entries", "u0", Lane.GAP)  # all that was due then
         return transitions.open_by_tick(
-            connection, key, plan.feed, plan.rules, tick, plan.route, lane_doorbell=None
+            connection, key, plan.feed, narrow.rules, tick, plan.route, lane_doorbell=None
         ).opened
 
     assert world.database.write_here("open", first_delivery)
-    narrow = plan._replace(rules=plan.rules._replace(fresh_window=1))  # now the gap lane is due as well
     world.miner.plans["entries"] = narrow  # type: ignore[index]
     try:
         slot.message = slot.message._replace(properties={"originalId": tick.tick_id, "copies": 1})

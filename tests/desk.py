@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pipeline.__main__ import main
 from pipeline.bootstrap import Pipeline, bootstrap
+from pipeline.bus.entities import Entities
 from pipeline.commands.base import Context
 from pipeline.settings import Settings, load
 from tests.fakes import FakeBus, ListSource, ManualClock
@@ -44,6 +45,8 @@ class Desk:
     clock: ManualClock = field(default_factory=ManualClock)
     overrides: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    entities: Entities | None = None
+    check_schema: bool = True
 
     def __post_init__(self) -> None:
         self.bus = FakeBus(self.clock)
@@ -73,7 +76,14 @@ class Desk:
     async def build(self, settings: Settings) -> Pipeline:
         """Build the pipeline over the fakes."""
         sources: dict[str, Any] = {"graph": self.source, "rest": self.rest}
-        return await bootstrap(settings, bus=self.bus, sources=sources, clock=self.clock)
+        return await bootstrap(
+            settings,
+            bus=self.bus,
+            entities=self.entities,
+            sources=sources,
+            clock=self.clock,
+            check_schema=self.check_schema,
+        )
 
     def run(self, *arguments: str, stdin: str = "") -> Said:
         """Run one command line."""

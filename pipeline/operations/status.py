@@ -187,7 +187,7 @@ async def read_status(
     )
     ours = _ours(depths, settings)
     with suppress(StoreUnavailable):  # then rates come from an older sample
-        await database.write("samples", samples.take, _sample(seen.groups, ours))
+        await database.write("samples", samples.take, _sample(plans, seen.groups, ours))
     return describe(seen, plans, ours, holds, settings)
 
 
@@ -198,8 +198,8 @@ def _ours(depths: dict[str, Depth] | None, settings: Settings) -> dict[str, Dept
     return {name: depth for name, depth in depths.items() if name.lower().endswith(f"-{settings.environment}")}
 
 
-def _sample(groups: Iterable[ChainGroup], depths: Mapping[str, Depth] | None) -> dict[str, int]:
-    values: dict[str, int] = {}
+def _sample(plans: Iterable[str], groups: Iterable[ChainGroup], depths: Mapping[str, Depth] | None) -> dict[str, int]:
+    values = {f"{total}:{feed}": 0 for feed in plans for total in TOTALS}  # a feed's first item counts from here
     for group in groups:
         for total in TOTALS:
             name = f"{total}:{group.feed}"

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigurationError, PipelineError
 
 MODULES = (
     *("migrate", "doctor", "new_key", "users", "feeds", "mine", "status", "why"),
-    *("quarantine", "recover", "republish", "reprocess"),
+    *("quarantine", "recover", "republish", "reprocess", "data_tests"),
 )
 
 

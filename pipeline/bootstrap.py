@@ -31,7 +31,7 @@ from pipeline.settings import Settings, load
 from pipeline.sources import build_source
 from pipeline.sources.base import Source, SourceOptions, Token
 from pipeline.storage import cache as caches
-from pipeline.storage import leases, migrate, outbox
+from pipeline.storage import inbox, leases, migrate, outbox
 from pipeline.storage.analytics import Analytics
 from pipeline.storage.budgets import SharedBudget
 from pipeline.storage.cache import Cache
@@ -79,9 +79,10 @@ class Pipeline:
         return sent
 
     async def upkeep(self) -> None:
-        """Note a sample for rates, though nobody looks at the status; drop records of old ticks."""
+        """Note a sample for rates, though nobody looks at the status; drop records of old ticks and messages taken."""
         await read_status(self.database, self.plans, self.entities, self.budget, self.settings)
         await self.database.write("ticks", leases.purge_ticks)
+        await inbox.purge_all(self.database, older_than_seconds=int(self.settings.inbox_retention_seconds))
 
     async def close(self) -> None:
         """Close all connections, senders first."""

@@ -115,6 +115,7 @@ async def mixed_load(minutes: float) -> dict[str, object]:
 
 
 async def _settle_mixed(receiver: ServiceBusReceiver) -> int:
+    """Settle what comes, in every way; return how many messages left the queue by it."""
     messages = await receiver.receive_messages(BATCH, max_wait_time=1)
     for index, message in enumerate(messages):
         if index % 10 == 0:
@@ -127,7 +128,7 @@ async def _settle_mixed(receiver: ServiceBusReceiver) -> int:
             await receiver.complete_message(deferred[0])
         else:
             await receiver.complete_message(message)
-    return len(messages)
+    return len(messages) - len(messages[::10])
 
 
 def _client(connection_string: str) -> ServiceBusClient:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy.engine import Connection
 
+from pipeline import telemetry
 from pipeline.chains.protocol import Chain
 from pipeline.miners.mine import SKEW_SECONDS
 from pipeline.miners.plan import Plan, Plans
@@ -61,7 +62,11 @@ class Quarantine:
 
     async def replay(self, choice: Choice) -> list[Done]:
         """Replay the chosen rows that wait; running it again finds only what still waits."""
-        return [await self._replay(row) async for row in self._rows(choice)]
+        done = []
+        async for row in self._rows(choice):
+            done.append(await self._replay(row))
+            telemetry.count("pipeline.replayed", feed=row.key.feed, outcome=done[-1].outcome.value)
+        return done
 
     async def discard(self, choice: Choice) -> list[Done]:
         """Close the chosen rows without using them. They stay in the table."""

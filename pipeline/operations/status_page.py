@@ -12,6 +12,9 @@ from pipeline.operations.status_style import CSS
 from pipeline.operations.words import plural, span
 
 REFRESH_SECONDS = 15
+ALMOST = 0.98
+"""A bar is full only when nothing is missing, however little it is."""
+
 STATES = ("done", "open", "parked", "halted")
 STATE_WORDS = {"done": "finished", "open": "at work", "parked": "waiting", "halted": "stopped"}
 
@@ -103,12 +106,24 @@ def _tiles(status: Status) -> Html:
 
 def _completeness(status: Status) -> Html:
     rows = [_completeness_row(feed, status.at) for feed in status.feeds]
-    heads = ("feed", "complete scopes", "", "covered to", "open gaps", "oldest gap", "items", "items/h", "last page")
+    heads = (
+        "feed",
+        "complete scopes",
+        "",
+        "covered to (UTC)",
+        "open gaps",
+        "oldest gap",
+        "items",
+        "items/h",
+        "last page",
+    )
     return _table(heads, rows, numbers=(4, 6, 7), empty="No feed is enabled.")
 
 
 def _completeness_row(feed: FeedStatus, now: datetime | None) -> Sequence[object]:
     share = feed.complete / feed.scopes if feed.scopes else 0.0
+    if feed.complete < feed.scopes:
+        share = min(share, ALMOST)
     of = f"{feed.complete:,} of {feed.scopes:,}{'+' if feed.more_scopes else ''}" if feed.scopes else "nothing yet"
     kind = feed.kind if not feed.parent else f"{feed.kind}, of {feed.parent}"
     gap = _tag("span", span(feed.oldest_gap_seconds), cls="warn-text nb") if feed.oldest_gap_seconds else ""

@@ -118,19 +118,22 @@ async def mixed_load(minutes: float) -> dict[str, object]:
 
 async def _settle_mixed(receiver: ServiceBusReceiver) -> int:
     """Settle what comes, in every way; return how many messages left the queue by it."""
-    messages = await receiver.receive_messages(BATCH, max_wait_time=1)
-    for index, message in enumerate(messages):
-        if index % 10 == 0:
+    gone = 0
+    for message in await receiver.receive_messages(BATCH, max_wait_time=1):
+        kind = (message.sequence_number or 0) % 10
+        if kind == 0 and not message.delivery_count:
             await receiver.abandon_message(message)
-        elif index % 10 == 1:
+            continue
+        gone += 1
+        if kind == 1:
             await receiver.dead_letter_message(message, reason="bench")
-        elif index % 10 == 2:
+        elif kind == 2:
             await receiver.defer_message(message)
             deferred = await receiver.receive_deferred_messages([message.sequence_number or 0])
             await receiver.complete_message(deferred[0])
         else:
             await receiver.complete_message(message)
-    return len(messages) - len(messages[::10])
+    return gone
 
 
 def _client(connection_string: str) -> ServiceBusClient:

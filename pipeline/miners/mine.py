@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -26,7 +27,7 @@ from pipeline.miners.outcomes import Ended
 from pipeline.miners.plan import Plan, Plans
 from pipeline.miners.pressure import Pressure
 from pipeline.miners.scopes import NoScopes, Scopes
-from pipeline.processors.data_messages import encode
+from pipeline.processors.data_messages import Unencodable, encode
 from pipeline.processors.read_items import ReadPage, read_item, read_page
 from pipeline.settings import Settings
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Pending, Position, Source, Token
@@ -340,11 +341,26 @@ class Miner:
     async def _commit(
         self, plan: Plan, looked: Looked, fetched: _Fetched, context: Mapping[str, Any], *, yielding: bool
     ) -> Committed | None:
+        commit = partial(self._commit_read, plan, looked, fetched, context, yielding=yielding)
+        try:
+            return await commit(fetched.page.bytes or MAX_DECODED_BYTES)
+        except Unencodable as error:
+            log.warning("%s: %s; its items are looked at one by one", looked.chain and looked.chain.key, error)
+            return await commit(MAX_DECODED_BYTES)
+
+    async def _commit_read(
+        self,
+        plan: Plan,
+        looked: Looked,
+        fetched: _Fetched,
+        context: Mapping[str, Any],
+        page_bytes: int,
+        *,
+        yielding: bool,
+    ) -> Committed | None:
         assert looked.chain
         chain, page, key = looked.chain, fetched.page, looked.chain.key
-        read = read_page(
-            plan.feed, page.items, observed=looked.now, context=context, page_bytes=page.bytes or MAX_DECODED_BYTES
-        )
+        read = read_page(plan.feed, page.items, observed=looked.now, context=context, page_bytes=page_bytes)
         known = await self._known(key, read)
         facts = PageFacts(
             protocol.Position(*read.last) if read.last else None, page.cursor, restarted=fetched.restarted

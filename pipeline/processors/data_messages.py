@@ -12,16 +12,21 @@ import orjson
 from pipeline.bus.messages import DATA_VERSION, MAX_BODY_BYTES, MAX_DECODED_BYTES, MAX_ITEMS, ZLIB, Outgoing, pack
 from pipeline.chains import ids
 from pipeline.chains.protocol import Chain
+from pipeline.errors import PipelineError
 from pipeline.feeds.base import Feed, Partition
 from pipeline.storage.items import Accepted
 
 PRODUCED_BY = "pipeline"
 
 
+class Unencodable(PipelineError):
+    """Look at each item of the page by itself: one of them cannot be written as JSON."""
+
+
 def encode(
     feed: Feed, topic: str, chain: Chain, accepted: Sequence[Accepted], nonce: str, *, capture: str = "batch"
 ) -> list[Outgoing]:
-    """Give the data messages for the accepted items of one page, in the page's order."""
+    """Give the data messages for the accepted items of one page, in the page's order. Raises Unencodable."""
     return [
         Outgoing(topic, ids.data_message_id(nonce, part), body, _properties(feed, chain, items))
         for part, (items, body) in enumerate(_bodies(feed, chain, list(accepted), nonce, capture))
@@ -94,7 +99,10 @@ def _body(feed: Feed, chain: Chain, items: list[Accepted], nonce: str, capture: 
         "producedBy": PRODUCED_BY,
         "jsonDataArray": [_item(one, capture) for one in items],
     }
-    return orjson.dumps(head)
+    try:
+        return orjson.dumps(head)
+    except orjson.JSONEncodeError as error:
+        raise Unencodable(str(error)) from None
 
 
 def _item(one: Accepted, capture: str) -> dict[str, Any]:

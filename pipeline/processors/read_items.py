@@ -46,7 +46,7 @@ def read_page(
     """
     Read all items of a page in the API's order. `observed` is the page's observation (microseconds): the time of
     snapshot items that have none. `context` is what enrichment steps may use. `page_bytes` is the size of the API's
-    answer: in a small one no item can be too large to publish.
+    answer: in a small one no item can be too large to publish, and none is looked at by itself for it.
     """
     candidates: list[Candidate] = []
     bad: list[Bad] = []
@@ -96,7 +96,7 @@ def _read(
     if model is None:
         try:
             model = feed.item.model_validate(raw)
-            orjson.dumps(raw)
+            orjson.dumps([[[raw]]])
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
             return _bad("malformed", faults, raw, feed, moment)
@@ -106,8 +106,13 @@ def _read(
         return _bad("malformed", "id: too long or empty", raw, feed, moment)
     canonical = model.__pydantic_serializer__.to_json(model)
     data = _enriched(feed, canonical, raw, context) if feed.enrich else canonical
-    if measure and _too_large(orjson.dumps(raw), data):
-        return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
+    if measure:
+        try:
+            wrapped = orjson.dumps([[[raw]]])  # as deep as it stands in a data message: what is parsed may be deeper
+        except (orjson.JSONEncodeError, RecursionError) as error:
+            return _bad("unencodable", type(error).__name__, raw, feed, moment)
+        if _too_large(wrapped, data):
+            return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
     updated = raw.get(feed.updated_field) if feed.updated_field else None
     changed = moment if updated == created else item_time(updated)
     return Candidate(

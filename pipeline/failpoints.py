@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, StoreUnavailable
 
 _hook: Callable[[str], None] | None = None
 
@@ -34,13 +35,17 @@ def install_from_environment(environment: Mapping[str, str]) -> None:
     """
     Kill this process at failpoints named by `PIPELINE_FAILPOINTS`, e.g. `store.commit.after:3` (the third hit).
 
-    Refused where the app runs in Azure.
+    `@FILE` names a file of orders instead, which may come and go while the process runs (see `Orders`). Refused where
+    the app runs in Azure.
     """
     wanted = environment.get(VARIABLE)
     if not wanted:
         return
     if environment.get("WEBSITE_SITE_NAME"):
         raise ConfigurationError(f"{VARIABLE} is for the local stack only; remove it from the app settings")
+    if wanted.startswith("@"):
+        install(Orders(Path(wanted[1:])).at)
+        return
     name, _, nth = wanted.partition(":")
     left = int(nth or 1)
 
@@ -52,3 +57,34 @@ def install_from_environment(environment: Mapping[str, str]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     install(kill)
+
+
+class Orders:
+    """
+    Obeys a file that holds one order, such as `KILL store.page.after`: the first process to pass that failpoint takes
+    it (renames the file to `{file}.done.{pid}`) and does it.
+
+    Orders are KILL, TERM and STOP, the signals that the process sends itself, and FAIL: the store is out of reach. The
+    names of all failpoints that were passed are appended to `{file}.seen`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen: set[str] = set()
+
+    def at(self, name: str) -> None:
+        """Do what is ordered for this failpoint, if anything."""
+        if name not in self._seen:
+            self._seen.add(name)
+            with Path(f"{self._file}.seen").open("a") as seen:
+                seen.write(f"{name}\n")
+        try:
+            order, _, where = self._file.read_text().strip().partition(" ")
+            if where != name:
+                return
+            self._file.rename(f"{self._file}.done.{os.getpid()}")
+        except FileNotFoundError:
+            return  # there is no order, or another process was faster
+        if order == "FAIL":
+            raise StoreUnavailable(f"failpoint {name}")
+        os.kill(os.getpid(), signal.Signals[f"SIG{order}"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(".local/run")
+FOLDER, UP_FOLDER = Path(".local/run"), Path(".local/up")
 USERS, POSTS, ADS, TRANSACTIONS = 50, 40, 4, 40
 """So small that all feeds of all users are done within two minutes on two slow cores; ask for more with options."""
 
@@ -46,9 +46,11 @@ def parse(argv: Sequence[str]) -> Choices:
     add("--seconds", type=float, default=SECONDS, help="when to give up (default: %(default)s)")
     add("--no-faults", dest="faults", action="store_false", help="an API that behaves")
     add("--plain", action="store_true", help="lines instead of the live view, as without a terminal")
-    add("--folder", type=Path, default=FOLDER, help="where state and logs go (default: %(default)s)")
+    add("--folder", type=Path, help=f"where state and logs go; emptied first (default: {FOLDER}, {UP_FOLDER})")
     add("--workers", type=_whole(1), default=2, help="worker processes of the functions host (default: %(default)s)")
     given = parser.parse_args(argv)
+    if given.folder is None:
+        given.folder = UP_FOLDER if given.up else FOLDER
     return Choices(**vars(given))
 
 

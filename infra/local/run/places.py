@@ -41,17 +41,20 @@ def free_ports() -> Ports:
             each.close()
 
 
-def taken(ports: Ports) -> list[str]:
-    """Give the ports that somebody listens on already, by name."""
-    found = []
-    for name, port in ports._asdict().items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((ADDRESS, port))
-            except OSError:
-                found.append(f"{name} {port}")
-    return found
+def standard_ports() -> Ports:
+    """Give the ports that people and other tools expect, and free ones in the place of those that are taken."""
+    free = free_ports()._asdict()
+    return Ports(**{name: free[name] if _taken(port) else port for name, port in STANDARD_PORTS._asdict().items()})
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return True
+    return False
 
 
 @dataclass(frozen=True)

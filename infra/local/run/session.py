@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
 import secrets
 import shutil
+import signal
 import time
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from infra.local.run import trouble, users
@@ -23,6 +27,7 @@ from infra.local.run.truth import Truth, checked_feeds
 
 LOOK_SECONDS = 1.0
 REFRESH_SECONDS = 7 * 86_400
+KILL_SECONDS = 4.0
 HEAL_SECONDS = 12.0
 """When the dead token's user gives a new one, at the latest once everybody else is complete."""
 
@@ -38,6 +43,13 @@ AT_A_DESK = {
     "RELAY_SCHEDULE": "*/5 * * * * *",
 }
 """Minutes become seconds; the code that waits is the same."""
+
+
+MARKER = ".local-run"
+
+
+class NotOurs(Exception):
+    """Name another folder; the text says why."""
 
 
 class View(Protocol):
@@ -77,12 +89,8 @@ class Session:
     """Runs once."""
 
     def __init__(self, choices: Choices, view: View) -> None:
-        folder = choices.folder.resolve()
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
         self.choices = choices
-        self.stack = Stack(Places(folder, free_ports()), wanted(choices))
+        self.stack = Stack(Places(empty(choices.folder), free_ports()), wanted(choices))
         self._view = view
         self._lake = Lake(self.stack.places.lake)
         self._tables = Tables(self.stack.places.database)
@@ -123,18 +131,18 @@ class Session:
     async def _mine(self, cast: trouble.Cast | None) -> None:
         watch, end = self._watch, time.monotonic() + self.choices.seconds - self._watch.seconds
         watch.phase = "mining everything"
-        await asyncio.gather(self._tick(self._order[1:]), self._truth.read())
+        await asyncio.gather(self._tick(self._order[1:]), self._truth.read(), self._kill_a_worker())
         watch.note(f"{len(self._users)} users, {sum(map(len, self._truth.facts.values())):,} items in the world")
         healed = cast is None
         while time.monotonic() < end:
             await asyncio.sleep(LOOK_SECONDS / 2)
-            watch.verdict = self._judge()
+            watch.verdict = judge(self._truth, self._lake)
             if not healed and cast and self._time_to_heal(watch.verdict, cast):
                 await self._heal(cast)
                 healed = True
             elif healed and watch.verdict.matched:
                 await self._truth.read()
-                watch.verdict = self._judge()
+                watch.verdict = judge(self._truth, self._lake)
                 if watch.verdict.matched and self._tables_agree():
                     break
         watch.phase = "comparing"
@@ -162,6 +170,17 @@ class Session:
 
         await asyncio.gather(*(order(feed) for feed in feeds))
 
+    async def _kill_a_worker(self) -> None:
+        """Do to one worker what a host that moves it does, in the middle of its work."""
+        if not self.choices.faults:
+            return
+        await asyncio.sleep(KILL_SECONDS)
+        workers = await self.stack.workers()
+        if len(workers) > 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(workers[0], signal.SIGKILL)
+            self._watch.note(f"worker {workers[0]} was killed (-9); what it held is delivered again")
+
     def _time_to_heal(self, verdict: Verdict, cast: trouble.Cast) -> bool:
         others = [key for keys in verdict.faults().values() for key in keys if key.user != cast.dead_token]
         return not others or self._watch.seconds > self._report.ready_seconds + HEAL_SECONDS
@@ -187,14 +206,6 @@ class Session:
         await self._tick(self._order)
         watch.phase = "mining what changed"
 
-    def _judge(self) -> Verdict:
-        verdicts = [
-            compare(facts, self._lake.delivered.of(name), deletions_since=self._truth.deletions_since(feed))
-            for feed in self._truth.feeds
-            for name, facts in [(feed.feed, self._truth.facts[feed.feed])]
-        ]
-        return Verdict.together(verdicts)
-
     def _tables_agree(self) -> bool:
         names = [feed.feed for feed in self._truth.feeds]
         differ = sum(len(differing(self._tables.rows(name), self._lake.delivered, name)) for name in names)
@@ -205,7 +216,7 @@ class Session:
         report = self._report
         await self._truth.read()
         report.picture = await self._watch.look()
-        report.verdict = self._watch.verdict = self._judge()
+        report.verdict = self._watch.verdict = judge(self._truth, self._lake)
         self._tables_agree()
         report.unchecked = self._truth.unchecked
         report.operations = await self.stack.bus.get("/emulator/operations")
@@ -232,6 +243,34 @@ class Session:
         while True:
             self._view.show(await self._watch.look())
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def empty(folder: Path) -> Path:
+    """
+    Give a run's folder, with nothing of an earlier run in it.
+
+    Raises NotOurs for a folder that holds anything else: a slip in `--folder` must not cost anybody's files.
+    """
+    folder = folder.resolve()
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / MARKER).exists():
+            raise NotOurs(f"--folder: {folder} holds something that is not an earlier run's; name another")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+    return folder
+
+
+def judge(truth: Truth, lake: Lake) -> Verdict:
+    """Compare what the lake holds with the truth as last read."""
+    return Verdict.together(
+        compare(
+            truth.facts.get(feed.feed, {}),
+            lake.delivered.of(feed.feed),
+            deletions_since=truth.deletions_since(feed),
+        )
+        for feed in truth.feeds
+    )
 
 
 def wanted(choices: Choices) -> Wanted:

@@ -42,6 +42,16 @@ def graph_faults(cast: Cast) -> list[Fault]:
     ]
 
 
+def everyday_faults() -> list[Fault]:
+    """Give what any API does now and then."""
+    return [
+        {"kind": "throttle", "rate": 0.005, "code": 32, "minutes": 2, "seed": 1, "edge": "published_posts"},
+        {"kind": "html500", "rate": 0.01, "seed": 2},
+        {"kind": "reset", "rate": 0.005, "seed": 3},
+        {"kind": "slow", "rate": 0.05, "seconds": 0.2, "seed": 4},
+    ]
+
+
 def rest_faults() -> list[Fault]:
     """Give the REST simulator's faults."""
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +23,6 @@ EDGES = {
 """The edge of the truth for the last part of a feed's path; `{scope}` alone is the object itself."""
 
 NEVER = 2**63
-DAY_SECONDS = 86_400
 
 
 class Checked(NamedTuple):
@@ -60,7 +58,6 @@ class Truth:
         self._stack = stack
         self._refresh_seconds = refresh_seconds
         self._now = 0.0
-        self._today = int(time.time()) // DAY_SECONDS * DAY_SECONDS
 
     def use(self, feeds: Sequence[Checked]) -> None:
         """Say which feeds are compared."""
@@ -91,6 +88,6 @@ class Truth:
         if feed.source == "rest":
             return await self._stack.rest.get("/__sim/truth")
         query: dict[str, str | int] = {"edge": feed.edge, "fields": feed.fields}
-        if feed.edge == "insights":  # whole days only: today's numbers still change
-            query |= {"since": 0, "until": self._today - 1}
+        if feed.edge == "insights":  # from the first day on, with today as far as it has come
+            query["since"] = 0
         return await self._stack.graph.get("/__sim/truth", **query)

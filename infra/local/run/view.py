@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -45,16 +47,19 @@ def draw(picture: Picture) -> RenderableType:
 def _head(picture: Picture) -> Text:
     head = Text(f"{picture.seconds:5.1f} s  ", style="bold")
     head.append(picture.phase)
+    if picture.verdict is not None:
+        head.append("   truth: ", style="dim")
+        behind = sum(map(len, picture.verdict.faults().values()))
+        head.append("equal" if picture.verdict.matched else f"{behind:,} to go", style="green" if not behind else "")
     return head
 
 
-def _feeds(feeds: tuple[FeedLine, ...] | list[FeedLine] | object) -> Table:
+def _feeds(feeds: Sequence[FeedLine]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("feed")
     table.add_column("arrived", width=BAR_WIDTH)
     for name in ("of truth", "pages", "new", "changed", "duplicate", "quarantined", "working", "parked", "halted"):
         table.add_column(name, justify="right")
-    assert isinstance(feeds, (list, tuple))
     for line in feeds:
         bar = ProgressBar(total=max(line.expected, 1), completed=min(line.arrived, line.expected), width=BAR_WIDTH)
         table.add_row(
@@ -70,8 +75,7 @@ def _feeds(feeds: tuple[FeedLine, ...] | list[FeedLine] | object) -> Table:
     return table
 
 
-def _queues(queues: list[Queue] | object) -> Text:
-    assert isinstance(queues, (list, tuple))
+def _queues(queues: Sequence[Queue]) -> Text:
     text = Text("queues  ", style="bold")
     for queue in queues:
         busy = queue.waiting + queue.locked

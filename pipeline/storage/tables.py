@@ -138,6 +138,7 @@ coverage = Table(
     Column("spans", _long_text(), nullable=False),  # JSON [[lo, hi], …] in normal form
     PrimaryKeyConstraint("user_id", "feed", "scope"),
 )
+Index("ix_coverage_feed", coverage.c.feed)
 
 items = Table(
     "items",

@@ -99,6 +99,7 @@ def upgrade() -> None:
         sa.Column("spans", _long_text(), nullable=False),
         sa.PrimaryKeyConstraint("user_id", "feed", "scope"),
     )
+    op.create_index("ix_coverage_feed", "coverage", ["feed"])
     op.create_table(
         "discoveries",
         sa.Column("user_id", _id(64), nullable=False),
@@ -278,6 +279,7 @@ def downgrade() -> None:
     op.drop_index("ix_inbox_seen", table_name="inbox")
     op.drop_table("inbox")
     op.drop_table("discoveries")
+    op.drop_index("ix_coverage_feed", table_name="coverage")
     op.drop_table("coverage")
     op.drop_index("ix_chains_state_rung", table_name="chains")
     op.drop_table("chains")

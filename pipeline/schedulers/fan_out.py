@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import orjson
 from croniter import croniter
 
 from pipeline import telemetry
@@ -75,7 +76,7 @@ class FanOut:
             after = (users[-1].priority, users[-1].user_id)
             chosen = self._allowed(users)
             failpoint("fan_out.send.before")
-            await self._bus.send(plan.queue, [_message(plan, user.user_id, order) for user in chosen])
+            await self._bus.send(plan.queue, _messages(plan, order, chosen))
             failpoint("fan_out.send.after")
             total += len(chosen)
         if not total:
@@ -102,18 +103,24 @@ def last_due(schedule: str, now: int) -> int:
     return int(due.timestamp()) * MICROS
 
 
-def _message(plan: Plan, user_id: str, order: Order) -> Outgoing:
-    tick = ids.tick_id(plan.feed.name, user_id, order.occurrence)
+def _messages(plan: Plan, order: Order, users: Iterable[User]) -> list[Outgoing]:
+    """Give one tick per user. The body is a MiningMessage's; what all have in common is encoded once."""
     window = order.window or (None, None)
-    message = MiningMessage(
-        user_id=user_id,
+    common = MiningMessage(
+        user_id="-",
         feed=plan.feed.name,
-        doorbell_id=tick,
+        doorbell_id="-",
         tick=order.occurrence,
         limit=plan.feed.page_limit,
-        correlation_id=tick[:16],
         mining_type=plan.feed.raw_data_type,
         start_date=window[0],
         end_date=window[1],
     )
-    return Outgoing(plan.queue, tick, message.encode(), {"feed": plan.feed.name})
+    fields = orjson.loads(common.encode())
+    properties = {"feed": plan.feed.name}
+    messages = []
+    for user in users:
+        tick = ids.tick_id(plan.feed.name, user.user_id, order.occurrence)
+        own = {"userId": user.user_id, "doorbellId": tick, "correlationId": tick[:16]}
+        messages.append(Outgoing(plan.queue, tick, orjson.dumps(fields | own), properties))
+    return messages

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from pipeline import failpoints
 from pipeline.bootstrap import Pipeline, bootstrap
 from pipeline.bus.messages import Outgoing
@@ -103,7 +105,7 @@ class Host:
         assert self.pipeline.keys
         for user in ("a", "b"):
             directory.put_user(connection, user)
-            sealed = self.pipeline.keys.seal(user, "graph", _SecretToken)
+            sealed = self.pipeline.keys.seal(user, "graph", SecretStr("token"))
             token_rows.store(connection, user, "graph", sealed)
 
     def _store_newest(self) -> None:
@@ -200,15 +202,6 @@ class Host:
         if quarantined != 1:
             problems.append(f"{quarantined} items in quarantine")
         path.with_suffix(".state").write_text(json.dumps(problems))
-
-
-class _SecretToken:
-    """A token; tests need no secrecy."""
-
-    @staticmethod
-    def get_secret_value() -> str:
-        """Give it."""
-        return "token"
 
 
 def fork(act: Callable[[], None]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.chains import protocol as p
+from pipeline.chains.coverage import Spans
 from pipeline.chains.protocol import MICROS, Chain, Change, Key, Lane, Look, PageFacts, Position, Rules, State, Watch
 
 KEY = Key("user", "posts", "page", Lane.MAIN)
@@ -29,7 +30,7 @@ RESTED = replace(HALTED, not_before=NOW - 1)
 
 
 def tick(
-    row: Chain | None, *, occurrence: int = 6, spans: p.Spans = (), rules: Rules = RULES, key: Key = KEY,
+    row: Chain | None, *, occurrence: int = 6, spans: Spans = (), rules: Rules = RULES, key: Key = KEY,
     start: int = 0, first: int = 1, now: int = NOW,
 ) -> Change | None:  # fmt: skip
     """Let a tick meet a chain."""
@@ -39,7 +40,7 @@ def tick(
     )  # fmt: skip
 
 
-def page(chain: Chain, last: Position | None, cursor: str | None, *, spans: p.Spans = (), rules: Rules = RULES,
+def page(chain: Chain, last: Position | None, cursor: str | None, *, spans: Spans = (), rules: Rules = RULES,
          yielding: bool = False, restarted: bool = False, new_keys: int = 0) -> Change:  # fmt: skip
     """Let a page be committed."""
     facts = PageFacts(last, cursor, new_keys=new_keys, restarted=restarted)
@@ -387,7 +388,7 @@ def test_watchdog_opens_a_halted_child_that_has_rested() -> None:
 CHILD = RULES._replace(child=True, refresh_window=0)
 
 
-def want(row: Chain | None, spans: p.Spans = ()) -> Change:
+def want(row: Chain | None, spans: Spans = ()) -> Change:
     """Let a parent want its child now."""
     return p.want_child(row, KEY, now=NOW, skew_seconds=1, spans=spans, start=0, rules=CHILD, nonce="n")
 

@@ -8,10 +8,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from pipeline.chains.protocol import Chain, Key, Lane
 from pipeline.errors import MigrateFirst
-from pipeline.storage import migrate
+from pipeline.storage import chains, migrate, outbox
 from pipeline.storage.database import Database
 from pipeline.storage.tables import metadata
+from tests.unit.storage.candidates import candidate
+from tests.unit.storage.test_items import accept
+from tests.unit.storage.test_outbox import put
 
 
 def set_version(connection: Connection, version: str) -> None:
@@ -57,13 +61,12 @@ def test_an_older_schema_is_refused_and_a_newer_one_is_not(database: Database) -
 
 def test_a_newer_schema_with_unknown_columns_still_takes_pages(database: Database) -> None:
     """Columns that a newer deployment added must not fail the inserts of this one."""
-    for table in ("items", "outbox", "chains"):
-        database.write_here("expand", lambda c, t=table: c.exec_driver_sql(f"ALTER TABLE {t} ADD COLUMN later INT"))
-    from pipeline.chains.protocol import Chain, Key, Lane
-    from pipeline.storage import chains, outbox
-    from tests.unit.storage.test_items import accept, candidate
-    from tests.unit.storage.test_outbox import put
 
+    def expand(connection: Connection) -> None:
+        for table in ("items", "outbox", "chains"):
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN later INT")
+
+    database.write_here("expand", expand)
     key = Key("user", "posts", "page", Lane.MAIN)
     assert accept(database, candidate("a"), observed=1) == [("a", 1)]
     database.write_here("put", put, "m")

@@ -88,7 +88,7 @@ def _chains(seen: Overview, feeds: Sequence[FeedStatus]) -> Iterable[Alert]:
     if seen.silent:
         yield Alert(
             level=Level.BAD,
-            what=f"{plural(seen.silent, 'chain')} should have moved 15 minutes ago: the watchdog is not at work",
+            what=f"{plural(seen.silent, 'chain')} should have been rung again long ago: the watchdog is not at work",
             action="see that the function `watchdog` runs",
         )
     for brake in seen.brakes:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from pipeline.errors import MigrateFirst, PipelineError
 from pipeline.operations.alerts import Alert, Level
 from pipeline.storage import migrate
@@ -59,7 +61,7 @@ async def _try(name: str, work: Awaitable[object], *, needed: bool) -> Check:
             await work
     except MigrateFirst as error:
         return Check(name=name, ok=False, needed=needed, detail=str(error))
-    except (PipelineError, TimeoutError) as error:
+    except (PipelineError, SQLAlchemyError, TimeoutError) as error:
         return Check(name=name, ok=False, needed=needed, detail=type(error).__name__)
     return Check(name=name, ok=True, needed=needed)
 

@@ -7,10 +7,8 @@ newer one, and a second run finds nothing left to do.
 
 from __future__ import annotations
 
-import gzip
 import logging
 import secrets
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from pipeline.chains.protocol import MICROS, Chain, Key, Lane
+from pipeline.compression import Damaged, TooLarge, gunzip
 from pipeline.errors import ConfigurationError, RetryLater
 from pipeline.feeds.base import Feed, item_time
 from pipeline.miners.plan import Plans
@@ -112,7 +111,7 @@ class _Work:
             lines = _lines(await self._lake.read(name))
             chosen = [line for line in lines if self._wanted(line)]
             owners = sorted({(str(line["userId"]), str(line["scope"])) for line in chosen})
-        except (OSError, EOFError, zlib.error, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, Damaged, TooLarge, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             log.warning("the lake's object %s cannot be read: %s", name, type(error).__name__)
             return Counts(objects=1, unreadable=1)
         counts = Counts(objects=1, items=len(chosen))
@@ -187,4 +186,4 @@ def _differs(one: Redone, current: Mapping[str, Current]) -> bool:
 
 
 def _lines(body: bytes) -> list[Line]:
-    return [orjson.loads(line) for line in gzip.decompress(body).splitlines() if line]
+    return [orjson.loads(line) for line in gunzip(body).splitlines() if line]

@@ -29,7 +29,9 @@ from pipeline.storage.overview import MAX_SCOPES, Overview
 from pipeline.storage.reports import ChainGroup
 
 SILENT_SECONDS = 15 * 60
-"""A live chain that nobody has rung for so long, though its time had come, has lost its watchdog."""
+SILENT_LOCKS = 10
+"""A live chain that nobody rang for so long, though its time had come, has lost its watchdog: the first three of its
+re-rings come within 2, 4 and 8 locks."""
 
 TOTALS = ("pages", "calls", "new", "changed", "duplicate", "quarantined")
 
@@ -182,8 +184,9 @@ async def read_status(
 ) -> Status:
     """Read the model, and note a sample for the rates of later ones. Raises StoreUnavailable."""
     lanes = {name: completeness.chief_lane(plan.rules) for name, plan in plans.items()}
+    silent = max(SILENT_SECONDS, int(SILENT_LOCKS * settings.lock_seconds))
     seen, depths, holds = await asyncio.gather(
-        database.read(overview.read, lanes, silent_seconds=SILENT_SECONDS), entities.depths(), budget.held()
+        database.read(overview.read, lanes, silent_seconds=silent), entities.depths(), budget.held()
     )
     ours = _ours(depths, settings)
     with suppress(StoreUnavailable):  # then rates come from an older sample

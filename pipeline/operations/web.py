@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import orjson
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.bus.entities import Entities
 from pipeline.errors import PipelineError
@@ -66,11 +67,11 @@ async def status_answer(build: Build, *, html: bool) -> Answer:
     try:
         parts = await build()
         status = await _status(parts)
-    except PipelineError as error:
+    except (PipelineError, SQLAlchemyError) as error:
         title = "The pipeline cannot say how it is"
         if html:
-            return Answer(503, render_problem(title, str(error)), "text/html; charset=utf-8")
-        return _json(503, {"level": "bad", "verdict": title, "error": str(error)})
+            return Answer(503, render_problem(title, _why(error)), "text/html; charset=utf-8")
+        return _json(503, {"level": "bad", "verdict": title, "error": _why(error)})
     return Answer(200, render(status), "text/html; charset=utf-8") if html else _json(200, status)
 
 
@@ -78,15 +79,20 @@ async def health_answer(build: Build) -> Answer:
     """Give the health: 200 while it can work, else 503. Settings at fault are named, never shown."""
     try:
         parts = await build()
-    except PipelineError as error:
-        return _health(Health(status="down", checks=[Check(name="start", ok=False, needed=True, detail=str(error))]))
+    except (PipelineError, SQLAlchemyError) as error:
+        return _health(Health(status="down", checks=[Check(name="start", ok=False, needed=True, detail=_why(error))]))
     checks = await check_parts(parts.database, parts.cache)
     try:
         alerts = (await _status(parts)).alerts if all(check.ok for check in checks if check.needed) else []
-    except PipelineError as error:
-        checks.append(Check(name="status", ok=False, needed=True, detail=type(error).__name__))
+    except (PipelineError, SQLAlchemyError) as error:
+        checks.append(Check(name="status", ok=False, needed=True, detail=_why(error)))
         alerts = []
     return _health(judge(checks, alerts))
+
+
+def _why(error: Exception) -> str:
+    """Our own errors are written for people; a driver's text may hold a server's name or a statement."""
+    return str(error) if isinstance(error, PipelineError) else f"the database: {type(error).__name__}"
 
 
 async def _status(parts: Parts) -> Status:

@@ -42,7 +42,8 @@ class Overview(NamedTuple):
 
 def read(connection: Connection, lanes: Mapping[str, Lane], *, silent_seconds: int) -> Overview:
     """Read everything. `lanes` names for each feed the lane whose chain tells a scope's freshest state."""
-    now = read_now(connection)
+    now, waits = read_now(connection), reports.waits(connection)
+    longest = max((wait.wait for wait in waits), default=0)  # the watchdog allows for twice the wait of the queue
     return Overview(
         now=now,
         revision=migrate.current(connection),
@@ -50,13 +51,13 @@ def read(connection: Connection, lanes: Mapping[str, Lane], *, silent_seconds: i
         groups=reports.chain_groups(connection),
         errors=reports.last_errors(connection),
         busiest=reports.busiest_users(connection),
-        silent=reports.silent_since(connection, before=now - silent_seconds * MICROS),
+        silent=reports.silent_since(connection, before=now - silent_seconds * MICROS - 2 * longest),
         scopes={
             feed: reports.first_scopes(connection, feed, lane, limit=MAX_SCOPES + 1) for feed, lane in lanes.items()
         },
         brakes=reports.brakes_on(connection),
         ticks=reports.last_ticks(connection),
-        waits=reports.waits(connection),
+        waits=waits,
         quarantine=quarantine.counts(connection),
         backlog=outbox.backlog(connection),
         hour_ago=samples.oldest_within(connection, seconds=RATE_SECONDS),

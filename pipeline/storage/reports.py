@@ -159,13 +159,20 @@ def busiest_users(connection: Connection, *, limit: int = 10) -> list[Busy]:
     return [Busy(row[0], row[1], int(row[2])) for row in rows]
 
 
+FIRST_RERINGS = 3
+
+
 def silent_since(connection: Connection, *, before: int) -> int:
-    """Count live chains whose doorbell rang, and whose wait ended, before an instant: the watchdog is not at work."""
+    """
+    Count live chains whose doorbell rang, and whose wait ended, before an instant, and that the watchdog has not rung
+    again at least three times since: it is not at work. One that was rung so often waits in a backlog.
+    """
     return connection.execute(
         sa.select(sa.func.count()).where(
             chains.c.state.in_((State.OPEN.value, State.PARKED.value)),
             chains.c.rung_at < before,
             chains.c.not_before < before,
+            chains.c.rerings < FIRST_RERINGS,
         )
     ).scalar_one()
 

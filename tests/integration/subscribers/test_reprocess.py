@@ -24,7 +24,7 @@ from pipeline.storage.items import Candidate, Writing, deletion
 from pipeline.storage.lake import FolderLake
 from pipeline.storage.reprocessing import Redone, revise
 from tests.integration.subscribers.test_analytics import Crash, crash_at
-from tests.unit.subscribers.making import START, post, sent
+from tests.unit.subscribers.making import START, gone, post, sent
 
 SINCE = datetime.fromtimestamp(START, UTC)
 UNTIL = SINCE + timedelta(days=30)
@@ -140,6 +140,29 @@ async def test_a_deleted_item_stays_deleted(stage):
 
     assert counts.older == 1
     assert await stage.rows("SELECT revision, deleted FROM items") == [{"revision": 2, "deleted": 1}]
+
+
+async def test_a_tombstone_in_the_lake_is_no_item(stage):
+    """It has no raw to work on; it must neither be counted nor land in quarantine."""
+    await mined(stage, "a1", post(1))
+    await accept(stage, [deletion("post_1", START + 60)], stage.clock.now + 1)
+    await stage.give("raw-storage", sent([gone(post(1), 2)], "a2"))
+
+    counts = await reprocess(running(stage, MOODY), "posts", SINCE, UNTIL)
+
+    assert counts == Counts(objects=2, items=1, older=1)
+    assert await stage.rows("SELECT id FROM quarantine") == []
+
+
+async def test_an_enrichment_step_that_is_added_reaches_old_items(stage):
+    """The item's own content hashes as before; it is what is published that differs."""
+    await mined(stage, "a1", post(1))
+    louder = replace(POSTS, enrich=(*POSTS.enrich, lambda raw, context: {"loud": raw["message"].upper()}))
+
+    counts = await reprocess(running(stage, louder), "posts", SINCE, UNTIL)
+
+    assert counts.revised == 1
+    assert [one["data"]["loud"] for one in published(stage)] == ["MESSAGE 1"]
 
 
 async def test_an_edit_that_is_being_mined_meanwhile_still_wins(stage):

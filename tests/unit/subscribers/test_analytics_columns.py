@@ -82,6 +82,18 @@ def test_values_stand_under_their_columns():
     }
 
 
+def test_of_two_fields_of_one_column_name_the_first_has_it():
+    """A table cannot have two; the values of the other are still in the lake."""
+
+    class Twice(Item):
+        place_city: str = ""
+        place: Place | None = None
+
+    columns = data_columns(replace(ODD, item=Twice))
+
+    assert [(one.name, one.path) for one in columns if one.name == "place_city"] == [("place_city", ("place_city",))]
+
+
 @pytest.mark.parametrize("data", [{}, {"place": None}, {"place": "not an object"}])
 def test_what_is_not_there_is_null(data):
     """Messages of an older version of a feed lack its newer fields."""

@@ -26,6 +26,12 @@ from tests.bench.stack import ROOT, service_bus
 USERS = 100_000
 RUNS = 3
 GOAL = 0.8
+TICK = {
+    "version": 1, "feed": "posts", "scope": "", "lane": "", "attempt": 0, "tick": 1_700_000_000_000_000, "epoch": 0,
+    "seq": 0, "limit": 100, "consecutiveBatchRepeats": 0, "consecutiveBatchRepeatsLimit": 5,
+    "correlationId": "t000000000000000", "miningType": "USER_POSTS",
+}  # fmt: skip
+"""The fields of a tick that both send."""
 QUEUE = "posts-mining-queue-local"
 
 
@@ -89,7 +95,7 @@ async def _bare(users: int) -> dict[str, float]:
         for page in range(0, users, 1000):
             batch = await sender.create_message_batch()
             for user in range(page, min(page + 1000, users)):
-                body = json.dumps({"userId": str(user), "feed": "posts", "doorbellId": f"t{user}", "limit": 100})
+                body = json.dumps({**TICK, "userId": str(user), "doorbellId": f"t{user:032d}"})
                 message = ServiceBusMessage(body, message_id=f"t{user:032d}", application_properties={"feed": "posts"})
                 try:
                     batch.add_message(message)

@@ -48,7 +48,11 @@ class Lake(Protocol):
 
 
 class FolderLake:
-    """A lake in a folder: complete files only, each renamed to its name when it is on the disk."""
+    """
+    A lake in a folder, for a desk: complete files only, each named when its bytes are on the disk.
+
+    A power cut may undo the naming of the last ones, for folders are not synced; Azure's lake is a container.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root

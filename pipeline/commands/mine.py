@@ -16,23 +16,24 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("feed", help="the feed's name, see `feeds`")
+    parser.add_argument("feeds", nargs="+", metavar="FEED", help="the feed's name, see `feeds`; several may be named")
     parser.add_argument("--user", help="only this user")
     parser.add_argument("--since", type=instant, metavar="TIME", help="mine this time again: ISO 8601 or an age (7d)")
     parser.add_argument("--until", type=instant, metavar="TIME", help="the end of the ordered time; default: now")
 
 
 async def run(args: argparse.Namespace, context: Context) -> int:
-    """Send one message per user; the functions do the work."""
+    """Send one message per user and feed; the functions do the work. All is checked before anything is sent."""
     async with context.pipeline() as pipeline:
-        plan = the_plan(pipeline, args.feed)
-        window = await _window(args, plan, pipeline)
-        sent = await pipeline.fan_out.ordered(plan, only_user=args.user, window=window)
-    if not sent:
-        who = f"no active user {args.user!r}" if args.user else "no active user"
-        context.note(f"nothing was sent: {who} (see `users list`, MINING_USER_ALLOWLIST)")
-        return FAILED
-    context.say(f"ordered {plan.feed.name} for {sent} user{'s' if sent != 1 else ''} on {plan.queue}")
+        plans = [the_plan(pipeline, feed) for feed in dict.fromkeys(args.feeds)]
+        orders = [(plan, await _window(args, plan, pipeline)) for plan in plans]
+        for plan, window in orders:
+            sent = await pipeline.fan_out.ordered(plan, only_user=args.user, window=window)
+            if not sent:
+                who = f"no active user {args.user!r}" if args.user else "no active user"
+                context.note(f"nothing was sent: {who} (see `users list`, MINING_USER_ALLOWLIST)")
+                return FAILED
+            context.say(f"ordered {plan.feed.name} for {sent} user{'s' if sent != 1 else ''} on {plan.queue}")
     return OK
 
 

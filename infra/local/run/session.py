@@ -131,7 +131,9 @@ class Session:
     async def _mine(self, cast: trouble.Cast | None) -> None:
         watch, end = self._watch, time.monotonic() + self.choices.seconds - self._watch.seconds
         watch.phase = "mining everything"
-        await asyncio.gather(self._tick(self._order[1:]), self._truth.read(), self._kill_a_worker())
+        await asyncio.gather(
+            self.stack.product.run("mine", *self._order[1:]), self._truth.read(), self._kill_a_worker()
+        )
         watch.note(f"{len(self._users)} users, {sum(map(len, self._truth.facts.values())):,} items in the world")
         healed = cast is None
         while time.monotonic() < end:
@@ -160,16 +162,6 @@ class Session:
             await self.stack.rest.send("POST", "/__sim/faults", trouble.rest_faults())
         return cast
 
-    async def _tick(self, feeds: Sequence[str]) -> None:
-        """Order feeds; two at a time, for each command is a process of its own."""
-        gate = asyncio.Semaphore(2)
-
-        async def order(feed: str) -> None:
-            async with gate:
-                await self.stack.product.run("mine", feed)
-
-        await asyncio.gather(*(order(feed) for feed in feeds))
-
     async def _kill_a_worker(self) -> None:
         """Do to one worker what a host that moves it does, in the middle of its work."""
         if not self.choices.faults:
@@ -196,14 +188,14 @@ class Session:
         watch.note(f"user {cast.dead_token} has a new token: its chains go on where they stood")
         world = (await self.stack.graph.get("/__sim/world"))["users"]
         pages = [page["id"] for user in world for page in user["pages"]]
-        made = trouble.changes(self._users, pages)
+        made = trouble.changes([user for user in self._users if user != cast.poisoned], pages)
         await self.stack.graph.send("POST", "/__sim/mutate", made)
         if self.stack.wanted.rest is not None:
             await self.stack.rest.send("POST", "/__sim/mutate", trouble.rest_changes(self._users))
         watch.note("people write, edit and delete meanwhile: every feed is ordered once more")
         await self._truth.read()
         await asyncio.sleep(float(AT_A_DESK["SETTLE_SECONDS"]) + 1)
-        await self._tick(self._order)
+        await self.stack.product.run("mine", *self._order)
         watch.phase = "mining what changed"
 
     def _tables_agree(self) -> bool:

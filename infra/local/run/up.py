@@ -60,9 +60,7 @@ class Up:
             self._watch.phase = "running on real schedules; Ctrl-C ends it"
             self._tell()
             jobs.append(asyncio.create_task(self._compare()))
-            for feed in feeds:
-                if not feed.child:
-                    await self.stack.product.run("mine", feed.feed)
+            await self.stack.product.run("mine", *(feed.feed for feed in feeds if not feed.child))
             await self._supervise()
         finally:
             for job in jobs:

@@ -61,6 +61,22 @@ def test_an_ordered_time_is_mined_again_and_only_that(desk: Desk):
     assert len(desk.bus.topics["posts-data-topic-local"]) == published
 
 
+def test_several_feeds_are_ordered_at_once_or_none_of_them(desk: Desk):
+    """Starting the command costs a second; and a typing error in the last name must not leave half an order."""
+    desk.user("u1", posts=1)
+
+    wrong = desk.run("mine", "posts", "nonsense")
+    left_by_wrong = dict(desk.bus.queues)
+    right = desk.run("mine", "posts", "profile")
+
+    assert (wrong.code, left_by_wrong) == (2, {})
+    assert right.code == 0
+    assert {name for name, queued in desk.bus.queues.items() if queued} == {
+        "posts-mining-queue-local",
+        "profile-mining-queue-local",
+    }
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

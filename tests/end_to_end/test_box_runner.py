@@ -1,0 +1,142 @@
+"""The command that newcomers run, and the one that keeps everything up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.local.run.choices import Choices
+from infra.local.run.places import ROOT, free_ports
+from infra.local.run.progress import Picture
+from infra.local.run.up import Up
+from tests.end_to_end.box import until
+
+RUN_SECONDS = 110
+MATCHED, BROKEN = 0, 2
+
+
+async def _run(*options: str) -> tuple[int, str]:
+    """Run the command without a terminal; gives its exit code and all it said."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "infra.local.run", *options,
+        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        out, _ = await asyncio.wait_for(child.communicate(), RUN_SECONDS)
+    except BaseException:
+        child.kill()
+        await child.wait()
+        raise
+    assert child.returncode is not None
+    return child.returncode, out.decode()
+
+
+@pytest.mark.slow
+async def test_every_feed_of_a_troubled_world_ends_with_the_truth(tmp_path: Path) -> None:
+    """Both sources, all kinds of feeds, faults, a killed worker, a dead token, edits and deletions: nothing differs."""
+    code, said = await _run("--users", "16", "--posts", "12", "--folder", str(tmp_path / "run"))
+
+    assert code == MATCHED, said
+    assert "lost 0   twice 0   outdated 0" in said
+    assert "was killed (-9)" in said
+    assert "has a new token" in said
+    assert "analytics tables and lake agree   in quarantine 1 (the API spoils 1)   dead letters 0" in said
+
+
+@pytest.mark.slow
+async def test_a_world_file_of_own_data_ends_with_the_truth(tmp_path: Path) -> None:
+    """Whoever has real data sees it come through unchanged before they trust the pipeline with more."""
+    world = tmp_path / "world.jsonl"
+    world.write_text("".join(json.dumps(line) + "\n" for line in _own_world()))
+
+    code, said = await _run("--world", str(world), "--folder", str(tmp_path / "run"))
+
+    assert code == MATCHED, said
+    assert "lost 0   twice 0   outdated 0" in said
+
+
+async def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    """The run's folder is emptied first: a slip in the argument must not cost anybody's files."""
+    (tmp_path / "thesis.txt").write_text("ten years of work")
+
+    code, said = await _run("--folder", str(tmp_path))
+
+    assert code == BROKEN
+    assert "holds something" in said
+    assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.slow
+async def test_a_killed_emulator_and_a_killed_simulator_lose_nothing(tmp_path: Path) -> None:
+    """The emulator keeps everything in memory; what it held is sent again, and subscribers drop what they have."""
+    async with _up(Choices(up=True, users=8, posts=30, folder=tmp_path / "up", plain=True)) as up:
+        await until(lambda: _reached(up, "/__sim/calls", 20), seconds=40, what="the first calls")
+        await up.stack.processes["servicebus"].kill()
+        await up.stack.processes["graph"].kill()
+        await until(lambda: _noted(up, "messages sent again"), seconds=40, what="republishing")
+
+        await until(lambda: _equal(up), seconds=60, what="the truth")
+
+        assert {name for name, each in up.stack.processes.items() if each.starts > 1} == {"servicebus", "graph"}
+
+
+class _NoView:
+    """Draws nothing."""
+
+    def start(self) -> None:
+        """Nothing to prepare."""
+
+    def show(self, picture: Picture) -> None:
+        """Nothing to draw."""
+
+    def stop(self) -> None:
+        """Nothing to give back."""
+
+
+@contextlib.asynccontextmanager
+async def _up(choices: Choices) -> AsyncIterator[Up]:
+    up = Up(choices, _NoView(), ports=free_ports())
+    running = asyncio.create_task(up.run())
+    try:
+        yield up
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def _reached(up: Up, path: str, calls: int) -> bool:
+    if not up.stack.processes["host"].runs or not await up.stack.graph.answers(path):
+        return False
+    return int((await up.stack.graph.get(path))["total"]) >= calls
+
+
+async def _noted(up: Up, text: str) -> bool:
+    return any(text in note for note in up.notes)
+
+
+async def _equal(up: Up) -> bool:
+    return up.equal
+
+
+def _own_world() -> list[dict[str, object]]:
+    """Give posts of three users, with a comment on some of them."""
+    start = datetime.now(UTC) - timedelta(days=30)
+    lines: list[dict[str, object]] = []
+    for user in ("501", "502", "503"):
+        for number in range(25):
+            post = f"9{user}_{number + 1}"
+            moment = (start + timedelta(hours=7 * number)).strftime("%Y-%m-%dT%H:%M:%S+0000")
+            item = {"id": post, "created_time": moment, "message": f"Ñandú {number} 🎉", "odd_field": [1, {"a": None}]}
+            lines.append({"user": user, "scope": f"9{user}", "edge": "posts", "item": item})
+            if number % 5 == 0:
+                comment = {"id": f"{number + 1}_{user}1", "created_time": moment, "message": "yes"}
+                lines.append({"user": user, "scope": post, "edge": "comments", "item": comment})
+    return lines

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline import redaction
 from pipeline.errors import ConfigurationError
 
 CONNECTION = "MINER_AZURE_SERVICE_BUS"
@@ -28,7 +29,9 @@ class Settings(BaseSettings):
     Durations are seconds. What a feed declares (`settle`, windows) may be overridden for all feeds at a desk.
     """
 
-    model_config = SettingsConfigDict(case_sensitive=False, extra="ignore", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        case_sensitive=False, extra="ignore", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     environment: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,20}$")
     """Ends every queue's and topic's name."""
@@ -37,29 +40,43 @@ class Settings(BaseSettings):
 
     # Where things are.
     miner_azure_service_bus: SecretStr | None = None
+    """A connection string (a desk, an emulator)."""
     miner_azure_service_bus__fullyqualifiednamespace: str = ""
+    """The namespace's host name, with managed identity (Azure)."""
     servicebus_control_url: str = ""
     """The local Service Bus's control interface, for depths of queues; Azure is asked through its own management."""
     database_url: SecretStr | None = None
+    """`sqlite:///FILE` at a desk, `mssql+pyodbc://…` in Azure."""
     redis_url: SecretStr | None = None
+    """A hint that spares work; without it everything works the same."""
     lake_url: str = ""
     """A folder (`file:…`) or a container (`https://account.blob.core.windows.net/lake`)."""
     lake_connection: SecretStr | None = None
     """A storage connection string where identity cannot be used, e.g. Azurite."""
     token_key: SecretStr | None = None
+    """32 random bytes in base64 that seal tokens in SQL; several, by commas, rotate: the first seals."""
 
     # Sources.
     graph_base_url: str = "https://graph.facebook.com"
+    """Where the Graph API is; https, or a loopback address."""
     graph_api_version: str = Field(default="v26.0", pattern=r"^v\d+\.\d+$")
+    """The version in every path; the served one is compared with it."""
     graph_app_secret: SecretStr | None = None
+    """Sends `appsecret_proof` with each call."""
     graph_access_token: SecretStr | None = None
     """A single user's token from the environment, for a first try; needs `graph_user_id`."""
     graph_user_id: str = ""
+    """The user that `GRAPH_ACCESS_TOKEN` belongs to."""
     graph_minute_seconds: float = Field(default=60.0, gt=0, le=60)
+    """How long the API's minute lasts: less only against a simulator with a time scale; refused in Azure."""
     rest_base_url: str = ""
+    """Where the generic REST API is; empty switches its feeds off."""
     source_proxy_url: str = ""
+    """An HTTP proxy for calls to sources."""
     api_total_seconds: Seconds = Field(default=20.0, gt=0, le=60)
+    """One fetch with its quick retries."""
     api_read_seconds: Seconds = Field(default=10.0, gt=0, le=60)
+    """One answer."""
 
     # Feeds.
     feeds_enabled: str = ""
@@ -69,41 +86,63 @@ class Settings(BaseSettings):
     subscribers_package: str = ""
     """A package of own subscribers, likewise."""
     scopes_max_age_seconds: Seconds = Field(default=86_400, ge=0)
+    """How long discovered pages and ad accounts are believed."""
     settle_seconds: Seconds | None = Field(default=None, ge=0)
+    """Replaces every feed's `settle`; for a desk."""
     fresh_window_seconds: Seconds | None = Field(default=None, gt=0)
+    """Replaces every feed's `fresh_window`; for a desk."""
     refresh_every_seconds: Seconds | None = Field(default=None, gt=0)
+    """Replaces every feed's `refresh_every`; for a desk."""
     refresh_window_seconds: Seconds | None = Field(default=None, gt=0)
+    """Replaces every feed's `refresh_window`; for a desk."""
     sweep_every_seconds: Seconds | None = Field(default=None, ge=0)
+    """Replaces every feed's `sweep_every`; for a desk."""
 
     # How a message is worked.
     pages_per_message: int = Field(default=5, ge=1, le=50)
+    """Pages that one doorbell may fetch before the chain yields."""
     message_time_budget_seconds: Seconds = Field(default=20.0, gt=0, le=120)
+    """No new page is begun under a doorbell after this."""
     lock_seconds: Seconds = Field(default=60.0, ge=1, le=300)
     """LockDuration of the mining queues."""
     token_recheck_seconds: Seconds = Field(default=900.0, gt=0)
+    """How often a chain that waits for a token looks; a stored token wakes it at once."""
     api_down_seconds: Seconds = Field(default=60.0, gt=0)
     """How long a chain parks when its API is down and gives no hint."""
     brake_recheck_seconds: Seconds = Field(default=60.0, gt=0)
+    """How often a chain that waits for the brake looks."""
     dead_letter_retry_seconds: Seconds = Field(default=300.0, gt=0)
     """How long a subscriber's dead letter waits for its first retry; six times as long for each further one."""
     mining_user_allowlist: str = ""
+    """Only these users, separated by commas; empty means all."""
 
     # Limits of the store.
     sql_threads: int = Field(default=8, ge=1, le=64)
+    """Threads and connections to the database, per worker process."""
     max_senders: int = Field(default=8, ge=1, le=100)
+    """Open senders per worker process; each is a connection."""
     outbox_max_rows: int = Field(default=20_000, ge=1)
+    """Unsent messages beyond which chains wait."""
     outbox_max_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    """Unsent bytes beyond which chains wait."""
     commit_max_seconds: Seconds = Field(default=2.0, gt=0)
+    """Mean time of a transaction beyond which chains wait."""
     backpressure_seconds: Seconds = Field(default=30.0, gt=0)
+    """How long they wait."""
     outbox_retention_seconds: Seconds = Field(default=0, ge=0)
+    """How long sent messages are kept for `republish`; 0 removes them at once."""
     inbox_retention_seconds: Seconds = Field(default=30 * 86_400, ge=86_400)
     """Longer than any copy of a message can live: its time to live, plus what a person takes to send it again."""
 
     # Timers: the feeds' by the name of the setting, e.g. POSTS_SCHEDULE_MINER, and our own.
     schedules: Mapping[str, str] = Field(default_factory=dict)
+    """The feeds' schedules, each in a setting of its own: `{FEED}_SCHEDULE_MINER`."""
     watchdog_schedule: str = "*/30 * * * * *"
+    """When silent chains are looked for."""
     relay_schedule: str = "*/20 * * * * *"
+    """When messages that a crash left are sent."""
     upkeep_schedule: str = "0 */10 * * * *"
+    """When old rows are dropped and rates sampled."""
 
     @property
     def in_azure(self) -> bool:
@@ -134,6 +173,13 @@ class Settings(BaseSettings):
         """Give a feed's duration in whole seconds, or the override at a desk."""
         override = getattr(self, f"{name}_seconds")
         return int(declared.total_seconds() if override is None else override)
+
+    def secrets(self) -> list[str]:
+        """Give every secret value and the secret parts of URLs and connection strings, so that they can be hidden."""
+        values = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        parts = [redaction.parts_of_url(value) + redaction.parts_of_connection(value) for value in values]
+        keys = [key.strip() for key in self.token_key.get_secret_value().split(",")] if self.token_key else []
+        return [*values, *keys, *(part for one in parts for part in one)]
 
     def check(self) -> None:
         """Raise one ConfigurationError that names every setting that is missing or wrong for where the app runs."""
@@ -195,10 +241,12 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         name.upper(): value for name, value in source.items() if name.upper().endswith(SCHEDULE_SUFFIX) and value
     }
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise ConfigurationError(faults) from None
+    redaction.secrets.add(*settings.secrets())
+    return settings
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.feeds import Feeds, load_feeds
+from pipeline.settings import NAMESPACE, SCHEDULE_SUFFIX, Settings
 from pipeline.subscribers import Subscribers, load_subscribers
 
 ROOT = Path(__file__).parent.parent
 AZURE_FILE = Path("infra/azure/topology.json")
 EMULATOR_FILE = Path("infra/servicebus/Config.json")
 SETTINGS_FILE = Path("local.settings.json.example")
+SETTINGS_PAGE = Path("docs/settings.md")
 
 QUEUE = {
     "LockDuration": "PT1M",
@@ -137,6 +139,22 @@ def settings_example(feeds: Feeds) -> dict[str, Any]:
     return {"IsEncrypted": False, "Values": values | schedules(feeds)}
 
 
+def settings_page(feeds: Feeds) -> str:
+    """Give docs/settings.md: every setting that the code reads, with its default and meaning."""
+    lines = ["# Settings", "", "Written by `python -m pipeline.topology --write` from `pipeline/settings.py`.", ""]
+    lines += ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        if name in ("schedules", "website_site_name"):
+            continue
+        shown = NAMESPACE if name == NAMESPACE.lower() else name.upper()
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        lines.append(f"| `{shown}` | {default} | {' '.join((field.description or '').split())} |")
+    for setting, schedule in schedules(feeds).items():
+        if setting.endswith(SCHEDULE_SUFFIX):
+            lines.append(f"| `{setting}` | `{schedule}` | When the feed's users are queued; six-field NCRONTAB, UTC. |")
+    return "\n".join(lines) + "\n"
+
+
 def written_files() -> dict[Path, str]:
     """Give every written file with its text, by its path below the repository."""
     feeds, subscribers = load_feeds(), load_subscribers()
@@ -146,7 +164,8 @@ def written_files() -> dict[Path, str]:
         EMULATOR_FILE: emulator_config(wanted),
         SETTINGS_FILE: settings_example(feeds),
     }
-    return {path: json.dumps(content, indent=2) + "\n" for path, content in contents.items()}
+    texts = {path: json.dumps(content, indent=2) + "\n" for path, content in contents.items()}
+    return texts | {SETTINGS_PAGE: settings_page(feeds)}
 
 
 def main() -> int:

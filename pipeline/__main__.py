@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pipeline import redaction
 from pipeline.commands.base import FAILED, WRONG_USE, Command, Context, WrongUse
 from pipeline.errors import ConfigurationError, PipelineError
 
@@ -26,6 +27,7 @@ def commands() -> list[Command]:
 def main(arguments: Sequence[str] | None = None, context: Context | None = None) -> int:
     """Run one command and give its exit code; what is wrong stands on the error stream, naming what to correct."""
     context = context or Context()
+    redaction.install()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=context.err)
     parser = argparse.ArgumentParser(
         prog="python -m pipeline", description="Operate the pipeline. App settings are read from the environment."
@@ -40,10 +42,10 @@ def main(arguments: Sequence[str] | None = None, context: Context | None = None)
         code: int = asyncio.run(args.command.run(args, context))
         return code
     except (WrongUse, ConfigurationError) as error:
-        context.note(f"{args.command.name}: {error}")
+        context.note(redaction.redact(f"{args.command.name}: {error}"))
         return WRONG_USE
     except PipelineError as error:
-        context.note(f"{args.command.name}: {error}")
+        context.note(redaction.redact(f"{args.command.name}: {error}"))
         return FAILED
     except KeyboardInterrupt:
         return 130

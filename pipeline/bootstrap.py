@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from azure.servicebus.aio import ServiceBusClient
 from pydantic import SecretStr
 
-from pipeline import telemetry
+from pipeline import redaction, telemetry
 from pipeline.bus.entities import ControlledEntities, Entities, ManagedEntities, UnknownEntities
 from pipeline.bus.service_bus import Bus, ServiceBus
 from pipeline.errors import ConfigurationError
@@ -113,6 +113,7 @@ async def bootstrap(
     """
     if bus is None:
         settings.check()
+    redaction.install()
     telemetry.quiet_libraries()
     install_from_environment(os.environ)
     database = database or Database(

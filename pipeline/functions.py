@@ -17,6 +17,7 @@ from pipeline.bus.messages import Received
 from pipeline.chains.protocol import MICROS
 from pipeline.feeds import load_feeds
 from pipeline.feeds.base import Feed
+from pipeline.redaction import redacted
 from pipeline.settings import CONNECTION, Settings, load
 from pipeline.subscribers import load_subscribers
 from pipeline.subscribers.base import Subscriber
@@ -57,6 +58,7 @@ def build_blueprint(settings: Settings | None = None) -> func.Blueprint:
 def _add_scheduler(blueprint: func.Blueprint, feed: Feed) -> None:
     @blueprint.function_name(f"{_python_name(feed)}_scheduler")
     @blueprint.timer_trigger(arg_name="timer", schedule=f"%{feed.schedule_setting}%", run_on_startup=False)
+    @redacted
     async def run(timer: func.TimerRequest) -> None:
         pipeline = await _pipeline()
         if timer.past_due:
@@ -71,6 +73,7 @@ def _add_miner(blueprint: func.Blueprint, feed: Feed, queue: str, name: str) -> 
     @blueprint.service_bus_queue_trigger(
         arg_name="message", queue_name=f"{queue}-%ENVIRONMENT%", connection=CONNECTION, data_type=func.DataType.BINARY
     )
+    @redacted
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await pipeline.miner.handle(received(message, pipeline.settings.entity(queue)))
@@ -84,6 +87,7 @@ def _add_subscriber(blueprint: func.Blueprint, subscriber: Subscriber) -> None:
         connection=CONNECTION,
         data_type=func.DataType.BINARY,
     )
+    @redacted
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await receive(subscriber, pipeline, received(message, pipeline.settings.entity(subscriber.queue)))
@@ -97,6 +101,7 @@ def _add_work_dead_letters(blueprint: func.Blueprint, queue: str, name: str) -> 
         connection=CONNECTION,
         data_type=func.DataType.BINARY,
     )
+    @redacted
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await pipeline.dead_letters.handle_work(received(message, pipeline.settings.entity(queue)))
@@ -110,6 +115,7 @@ def _add_data_dead_letters(blueprint: func.Blueprint, subscriber: Subscriber) ->
         connection=CONNECTION,
         data_type=func.DataType.BINARY,
     )
+    @redacted
     async def run(message: func.ServiceBusMessage) -> None:
         pipeline = await _pipeline()
         await pipeline.dead_letters.handle_data(received(message, pipeline.settings.entity(subscriber.queue)))
@@ -118,6 +124,7 @@ def _add_data_dead_letters(blueprint: func.Blueprint, subscriber: Subscriber) ->
 def _add_watchdog(blueprint: func.Blueprint) -> None:
     @blueprint.function_name("watchdog")
     @blueprint.timer_trigger(arg_name="timer", schedule="%WATCHDOG_SCHEDULE%", run_on_startup=False)
+    @redacted
     async def run(timer: func.TimerRequest) -> None:
         await (await _pipeline()).watchdog.run()
 
@@ -125,6 +132,7 @@ def _add_watchdog(blueprint: func.Blueprint) -> None:
 def _add_relay(blueprint: func.Blueprint) -> None:
     @blueprint.function_name("relay")
     @blueprint.timer_trigger(arg_name="timer", schedule="%RELAY_SCHEDULE%", run_on_startup=False)
+    @redacted
     async def run(timer: func.TimerRequest) -> None:
         await (await _pipeline()).relay()
 
@@ -132,6 +140,7 @@ def _add_relay(blueprint: func.Blueprint) -> None:
 def _add_upkeep(blueprint: func.Blueprint) -> None:
     @blueprint.function_name("upkeep")
     @blueprint.timer_trigger(arg_name="timer", schedule="%UPKEEP_SCHEDULE%", run_on_startup=False)
+    @redacted
     async def run(timer: func.TimerRequest) -> None:
         await (await _pipeline()).upkeep()
 
@@ -139,6 +148,7 @@ def _add_upkeep(blueprint: func.Blueprint) -> None:
 def _add_status(blueprint: func.Blueprint) -> None:
     @blueprint.function_name("status")
     @blueprint.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION, trigger_arg_name="request")
+    @redacted
     async def run(request: func.HttpRequest) -> func.HttpResponse:
         from pipeline.operations import web
 
@@ -149,6 +159,7 @@ def _add_status(blueprint: func.Blueprint) -> None:
 def _add_health(blueprint: func.Blueprint) -> None:
     @blueprint.function_name("health")
     @blueprint.route(route="health", methods=["GET"], auth_level=func.AuthLevel.FUNCTION, trigger_arg_name="request")
+    @redacted
     async def run(request: func.HttpRequest) -> func.HttpResponse:
         from pipeline.operations import web
 

@@ -7,11 +7,14 @@ Metrics and spans through the OpenTelemetry API. Exporters are somebody else's b
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from opentelemetry import metrics, trace
+
+from pipeline.redaction import redact
 
 MetricName = Literal[
     "pipeline.ticks",
@@ -106,10 +109,29 @@ def record(name: MetricName, value: float, **attributes: str) -> None:
 @contextmanager
 def span(name: str, attributes: Mapping[str, str | int] | None = None) -> Iterator[None]:
     """Run a block in a span; our attributes begin with `pipeline.`, for exporters drop the standard ones."""
+    shown = {
+        f"pipeline.{key}": redact(value) if isinstance(value, str) else value
+        for key, value in (attributes or {}).items()
+    }
     with _tracer.start_as_current_span(
-        name, attributes={f"pipeline.{key}": value for key, value in (attributes or {}).items()}
-    ):
-        yield
+        name, attributes=shown, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield
+        except Exception as error:
+            _note(current, error)
+            raise
+
+
+def _note(current: trace.Span, error: Exception) -> None:
+    """Do what a span does by itself with an exception, without secrets in its text."""
+    if not current.is_recording():
+        return
+    kind, message = type(error).__qualname__, redact(str(error))
+    stack = redact("".join(traceback.format_exception(error)))
+    told = {"exception.type": kind, "exception.message": message, "exception.stacktrace": stack}
+    current.add_event("exception", told)
+    current.set_status(trace.Status(trace.StatusCode.ERROR, f"{kind}: {message}"))
 
 
 def quiet_libraries() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from pipeline.chains.protocol import Chain, Ring
+from pipeline.compression import Damaged, TooLarge, inflate
 from pipeline.errors import BadMessage, NewerMessage
 from pipeline.feeds.base import Feed
 
@@ -153,16 +153,12 @@ def unpack(body: bytes, encoding: str | None, *, limit: int = MAX_DECODED_BYTES)
         return body
     if encoding != ZLIB:
         raise BadMessage("encoding", "known is zlib")
-    stream = zlib.decompressobj()
     try:
-        decoded = stream.decompress(body, limit + 1)
-    except zlib.error:
-        raise BadMessage("damaged", "zlib") from None
-    if len(decoded) > limit:
-        raise BadMessage("oversize", f"more than {limit} bytes decoded")
-    if not stream.eof:
-        raise BadMessage("damaged", "zlib stream ends early")
-    return decoded
+        return inflate(body, limit=limit)
+    except Damaged as error:
+        raise BadMessage("damaged", f"zlib: {error}") from None
+    except TooLarge as error:
+        raise BadMessage("oversize", str(error)) from None
 
 
 def decode_data(body: bytes, properties: Properties) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pipeline.chains.protocol import Key, Lane
+from pipeline.compression import inflate
 from pipeline.storage.dialect import LOCK_HINT, MSSQL
 from pipeline.storage.tables import quarantine
 
@@ -217,7 +218,7 @@ def _kept(row: Any) -> Kept:
         stage=row.stage,
         reason=row.reason,
         detail=row.detail,
-        body=zlib.decompress(bytes(row.body)),
+        body=inflate(bytes(row.body)),
         properties=orjson.loads(row.properties),
         feed_version=row.feed_version,
         observed=row.observed,

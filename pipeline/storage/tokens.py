@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 from sqlalchemy.engine import Connection
 
+from pipeline import redaction
 from pipeline.errors import ConfigurationError
 from pipeline.storage.database import Database, read_now
 from pipeline.storage.tables import tokens
@@ -47,6 +48,7 @@ class TokenKeys:
 
     def seal(self, user_id: str, source: str, token: SecretStr) -> bytes:
         """Encrypt a token for one user and source."""
+        redaction.secrets.add(token.get_secret_value())
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + self._ciphers[0].encrypt(nonce, token.get_secret_value().encode(), _bound(user_id, source))
 
@@ -57,7 +59,9 @@ class TokenKeys:
                 plain = cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound(user_id, source))
             except InvalidTag:
                 continue
-            return SecretStr(plain.decode())
+            text = plain.decode()
+            redaction.secrets.add(text)
+            return SecretStr(text)
         raise ConfigurationError(f"no key in TOKEN_KEY opens the token of user {user_id!r} for {source!r}")
 
 

@@ -63,6 +63,7 @@ def test_an_ordered_time_is_mined_again_and_only_that(desk: Desk):
 
 def test_several_feeds_are_ordered_at_once_or_none_of_them(desk: Desk):
     """Starting the command costs a second; and a typing error in the last name must not leave half an order."""
+    desk.variables["FEEDS_ENABLED"] = "posts,profile"
     desk.user("u1", posts=1)
 
     wrong = desk.run("mine", "posts", "nonsense")

@@ -1,0 +1,1 @@
+"""What must never be seen, looked for in everything that is written."""

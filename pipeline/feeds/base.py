@@ -168,16 +168,14 @@ class Feed:
 def item_time(value: object) -> int | None:
     """Read an item's time, whole seconds since 1970, from ISO text or unix seconds; None if it cannot be a time."""
     seconds: float
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
-        seconds = float(value)
-    elif isinstance(value, str):
+    if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
             return None
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = value
     else:
         return None
     return int(seconds) if 0 <= seconds < 253_402_300_800 else None  # up to the year 9999

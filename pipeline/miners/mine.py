@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from pipeline import telemetry
-from pipeline.bus.messages import MAX_DECODED_BYTES, MiningMessage, Received, decode_mining
+from pipeline.bus.messages import MiningMessage, Received, decode_mining
 from pipeline.chains import ids, protocol
 from pipeline.chains.protocol import MICROS, Chain, Change, Key, Lane, Look, PageFacts
 from pipeline.errors import BadMessage, NewerMessage, StoreUnavailable
@@ -343,10 +343,10 @@ class Miner:
     ) -> Committed | None:
         commit = partial(self._commit_read, plan, looked, fetched, context, yielding=yielding)
         try:
-            return await commit(fetched.page.bytes or MAX_DECODED_BYTES)
+            return await commit(measure=False)
         except Unencodable as error:
             log.warning("%s: %s; its items are looked at one by one", looked.chain and looked.chain.key, error)
-            return await commit(MAX_DECODED_BYTES)
+            return await commit(measure=True)
 
     async def _commit_read(
         self,
@@ -354,13 +354,13 @@ class Miner:
         looked: Looked,
         fetched: _Fetched,
         context: Mapping[str, Any],
-        page_bytes: int,
         *,
+        measure: bool,
         yielding: bool,
     ) -> Committed | None:
         assert looked.chain
         chain, page, key = looked.chain, fetched.page, looked.chain.key
-        read = read_page(plan.feed, page.items, observed=looked.now, context=context, page_bytes=page_bytes)
+        read = read_page(plan.feed, page.items, observed=looked.now, context=context, measure=measure)
         known = await self._known(key, read)
         facts = PageFacts(
             protocol.Position(*read.last) if read.last else None, page.cursor, restarted=fetched.restarted

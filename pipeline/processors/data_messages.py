@@ -51,12 +51,14 @@ def _partitions(feed: Feed, accepted: list[Accepted]) -> Iterable[list[Accepted]
 def _fitting(
     feed: Feed, chain: Chain, items: list[Accepted], nonce: str, capture: str
 ) -> Iterable[tuple[list[Accepted], bytes]]:
-    """Halve until each body fits. One item alone always does: what does not is in quarantine before."""
+    """Halve until each body fits. An item that does not fit alone raises Unencodable; measured, it is found before."""
     decoded = _body(feed, chain, items, nonce, capture)
     body = pack(decoded) if len(decoded) <= MAX_DECODED_BYTES else b""
-    if len(items) == 1 or (body and len(body) <= MAX_BODY_BYTES):
+    if body and len(body) <= MAX_BODY_BYTES:
         yield items, body
         return
+    if len(items) == 1:
+        raise Unencodable("an item is too large for a message")
     middle = len(items) // 2
     yield from _fitting(feed, chain, items[:middle], nonce, capture)
     yield from _fitting(feed, chain, items[middle:], nonce, capture)

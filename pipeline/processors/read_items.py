@@ -19,9 +19,6 @@ from pipeline.storage.quarantine import Bad
 
 MAX_ITEM_ID = 128
 
-SMALL_PAGE_BYTES = MAX_BODY_BYTES * 2 // 5
-"""An answer of this size holds no item that could pass a message's limit, twice in it as raw and data."""
-
 ENVELOPE_BYTES = 2_000
 """What a data message holds besides its items, generously."""
 
@@ -41,17 +38,16 @@ def read_page(
     *,
     observed: int,
     context: Mapping[str, Any] | None = None,
-    page_bytes: int = MAX_DECODED_BYTES,
+    measure: bool = True,
 ) -> ReadPage:
     """
     Read all items of a page in the API's order. `observed` is the page's observation (microseconds): the time of
-    snapshot items that have none. `context` is what enrichment steps may use. `page_bytes` is the size of the API's
-    answer: in a small one no item can be too large to publish, and none is looked at by itself for it.
+    snapshot items that have none. `context` is what enrichment steps may use. Without `measure` no item is looked at
+    for being too large or too deep to publish: the page's encoding finds out, and then asks again with it.
     """
     candidates: list[Candidate] = []
     bad: list[Bad] = []
     last: Position | None = None
-    measure = page_bytes > SMALL_PAGE_BYTES
     for item, model in zip(items, _models(feed, items), strict=True):
         outcome = _read(feed, item, model, observed, context or {}, measure)
         if isinstance(outcome, Candidate):
@@ -113,11 +109,14 @@ def _read(
             return _bad("unencodable", type(error).__name__, raw, feed, moment)
         if _too_large(wrapped, data):
             return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
-    updated = raw.get(feed.updated_field) if feed.updated_field else None
-    changed = moment if updated == created else item_time(updated)
-    return Candidate(
-        model.id, moment, _hash(feed, model, canonical), changed if updated is not None else None, raw, data
-    )
+    return Candidate(model.id, moment, _hash(feed, model, canonical), _updated(feed, raw, created, moment), raw, data)
+
+
+def _updated(feed: Feed, raw: Raw, created: Any, moment: int) -> int | None:
+    value = raw.get(feed.updated_field) if feed.updated_field else None
+    if value is None:
+        return None
+    return moment if value == created else item_time(value)
 
 
 def content_hash(feed: Feed, raw: Raw) -> str:

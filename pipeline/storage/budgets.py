@@ -30,6 +30,13 @@ return 0
 """
 
 
+LOOK_EVERY_SECONDS = 0.2
+"""How long blocks read from SQL are believed: about as long as a call is under way, during which a block by another
+instance could not stop it either. What this process notes counts at once."""
+
+MAX_BLOCKS = 10_000
+
+
 class Note(Protocol):
     """What an answer said about a budget (`sources.base.UsageNote`)."""
 
@@ -58,6 +65,9 @@ class SharedBudget:
         self._database = database
         self._cache = cache
         self._minute = minute_seconds
+        self._looked_at = float("-inf")
+        self._until: dict[str, float] = {}
+        """Blocks read from SQL, by this process's monotonic clock."""
 
     async def wait(self, keys: Sequence[str]) -> float:
         """Seconds until a call under all these keys may be made; 0 when now."""
@@ -67,7 +77,12 @@ class SharedBudget:
                 return await self._wait_in_redis(client, keys)
             except Exception as error:  # noqa: BLE001 - a hint's store that fails is not the budget's end
                 self._cache.fault(error)
-        return await self._database.read(_wait, list(keys))
+        if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self._looked_at = time.monotonic()
+            waits = await self._database.read(_waits)
+            self._until = {key: self._looked_at + wait for key, wait in waits.items()}
+        latest = max((self._until.get(key, 0.0) for key in keys), default=0.0)
+        return max(0.0, latest - time.monotonic())
 
     async def note(self, notes: Sequence[Note]) -> None:
         """Remember what an answer said; never lowers a block that is still running."""
@@ -85,6 +100,7 @@ class SharedBudget:
                 return
         percents = {note.key: note.percent for note in notes}
         await self._database.write("budget", _note, held, percents)
+        self._looked_at = float("-inf")
 
     async def held(self) -> list[Hold]:
         """Give what is blocked now, the longest first, at most MAX_HELD; for people."""
@@ -143,13 +159,12 @@ def _held(connection: Connection) -> list[Hold]:
     return [Hold(*row) for row in rows]
 
 
-def _wait(connection: Connection, keys: list[str]) -> float:
-    latest = connection.execute(
-        sa.select(sa.func.max(budgets.c.not_before)).where(budgets.c.name.in_(keys))
-    ).scalar_one_or_none()
-    if not latest:
-        return 0.0
-    return max(0.0, (int(latest) - read_now(connection)) / MICROS)
+def _waits(connection: Connection) -> dict[str, float]:
+    now = read_now(connection)
+    rows = connection.execute(
+        sa.select(budgets.c.name, budgets.c.not_before).where(budgets.c.not_before > now).limit(MAX_BLOCKS)
+    )
+    return {row.name: (row.not_before - now) / MICROS for row in rows}
 
 
 def _note(connection: Connection, held: dict[str, float], percents: dict[str, float]) -> None:

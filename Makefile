@@ -30,11 +30,12 @@ up: install  ## keep the local stack running on real schedules until Ctrl-C
 test: install  ## everything that needs no cloud
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
 
-check: install  ## ruff, mypy strict, import rules
+check: install  ## ruff, mypy strict, import rules, bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive pipeline function_app.py
 
 bench: install  ## measured ratios against a bare loop, into .local/bench.json
 	$(BIN)/python -m tests.bench

@@ -18,18 +18,18 @@ from infra.local.run.progress import Picture
 from infra.local.run.up import Up
 from tests.end_to_end.box import until
 
-RUN_SECONDS = 110
+RUN_SECONDS, STOP_SECONDS = 85, 20
 MATCHED, BROKEN = 0, 2
 
 
 async def _run(*options: str) -> tuple[int, str]:
     """Run the command without a terminal; gives its exit code and all it said."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "infra.local.run", *options,
+        sys.executable, "-m", "infra.local.run", "--seconds", str(RUN_SECONDS), *options,
         cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        out, _ = await asyncio.wait_for(child.communicate(), RUN_SECONDS)
+        out, _ = await asyncio.wait_for(child.communicate(), RUN_SECONDS + STOP_SECONDS)
     except BaseException:
         child.kill()
         await child.wait()

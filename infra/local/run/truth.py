@@ -73,6 +73,10 @@ class Truth:
             if feed.edge == "accounts":  # the truth lists pages under their user; the feed's scope is the page
                 rows = [{**row, "scope": row["id"]} for row in rows]
             self.facts[feed.feed] = facts(feed.feed, rows)
+        spoiled = {key.item for found in self.facts.values() for key, fact in found.items() if fact.malformed}
+        for feed in self.feeds:
+            if feed.child:
+                self.facts[feed.feed] = _reachable(self.facts[feed.feed], spoiled)
 
     def deletions_since(self, feed: Checked) -> int:
         """
@@ -91,3 +95,8 @@ class Truth:
         if feed.edge == "insights":  # from the first day on, with today as far as it has come
             query["since"] = 0
         return await self._stack.graph.get("/__sim/truth", **query)
+
+
+def _reachable(found: Mapping[Key, Fact], spoiled: set[str]) -> dict[Key, Fact]:
+    """Ask for no children of an item that is spoiled: it waits in quarantine, and nobody looks below it."""
+    return {key: fact._replace(visible=fact.visible and key.scope not in spoiled) for key, fact in found.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import httpx
@@ -24,7 +24,9 @@ TRUTH_SECONDS = 20.0
 """How often the truth is asked for anew: people may change the world through the simulators' control endpoints."""
 
 AGAIN_SECONDS = 3.0
-"""Between two tries to start what does not start."""
+"""Between two tries of what does not succeed."""
+
+ORDER_TRIES = 5
 
 
 class Up:
@@ -60,7 +62,7 @@ class Up:
             self._watch.phase = "running on real schedules; Ctrl-C ends it"
             self._tell()
             jobs.append(asyncio.create_task(self._compare()))
-            await self.stack.product.run("mine", *(feed.feed for feed in feeds if not feed.child))
+            jobs.append(asyncio.create_task(self._order([feed.feed for feed in feeds if not feed.child])))
             await self._supervise()
         finally:
             for job in jobs:
@@ -84,6 +86,17 @@ class Up:
         self._watch.note(f"status page {places.host_url}/api/status?format=html")
         self._watch.note(f"Graph API {places.graph_url}, REST API {places.rest_url}, bus {places.control_url}")
         self._watch.note(f"your own commands: (set -a; . {places.settings}; .venv/bin/python -m pipeline …)")
+
+    async def _order(self, feeds: Sequence[str]) -> None:
+        """Order everything once, so that nobody waits for the first schedule; the bus may be away just now."""
+        for _ in range(ORDER_TRIES):
+            try:
+                await self.stack.product.run("mine", *feeds)
+            except CommandFailed as error:
+                self._watch.note(str(error).splitlines()[0])
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                return
 
     async def _supervise(self) -> None:
         while True:

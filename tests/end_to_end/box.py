@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import csv
 import os
 import random
 import signal
+import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,13 +21,14 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from infra.local.run.compare import Copy, Delivered, Key, Verdict, compare, digest, facts
-from infra.local.run.places import Places, free_ports
+from infra.local.run.places import ROOT, Places, free_ports
 from infra.local.run.stack import Stack, Wanted
 from pipeline.feeds import load_feeds
 from pipeline.storage.tokens import new_key
 
 QUEUE = "box-queue"
 POLL_SECONDS = 0.25
+CHECKER_SECONDS = 60.0
 
 AT_A_DESK = {
     "GRAPH_MINUTE_SECONDS": "1",
@@ -46,6 +49,7 @@ class Box:
         self.delivered = Delivered()
         self.kills = 0
         self._feeds = load_feeds()
+        self._received = stack.places.folder / "received.jsonl"
 
     async def import_users(self, *only: str) -> None:
         """Store the simulator's users with their present tokens, as a person would: from a CSV file."""
@@ -84,6 +88,19 @@ class Box:
             twice=self.delivered.twice,
         )
         return compare(truth, part)
+
+    async def checked(self, feed: str, edge: str) -> tuple[int, str]:
+        """Have the checker, a process of its own that shares no code with us, judge; gives its exit code and words."""
+        answer = await self.stack.graph.get("/__sim/truth", edge=edge, fields=self._feeds[feed].fields)
+        truth = self.stack.places.folder / "truth.json"
+        truth.write_bytes(orjson.dumps(answer))
+        checker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.checker", "--truth", str(truth), "--received", str(self._received),
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await asyncio.wait_for(checker.communicate(), CHECKER_SECONDS)
+        assert checker.returncode is not None
+        return checker.returncode, said.decode()
 
     async def until_equal(self, feed: str, edge: str, *, seconds: float, leave_out: Sequence[str] = ()) -> Verdict:
         """Wait until the subscriber holds the truth; gives the last verdict, matched or not."""
@@ -138,9 +155,16 @@ class Box:
         ):
             while True:
                 for message in await receiver.receive_messages(max_message_count=50, max_wait_time=1):
-                    for copy in copies(message):
-                        self.delivered.add(copy)
+                    self._note(message)
                     await receiver.complete_message(message)
+
+    def _note(self, message: ServiceBusReceivedMessage) -> None:
+        for copy in copies(message):
+            self.delivered.add(copy)
+        body = base64.b64encode(b"".join(bytes(part) for part in message.body)).decode()
+        line = {"messageId": str(message.message_id), "body": body, "contentEncoding": "zlib"}
+        with self._received.open("ab") as file:
+            file.write(orjson.dumps(line) + b"\n")
 
 
 def copies(message: ServiceBusReceivedMessage) -> list[Copy]:

@@ -38,6 +38,8 @@ async def test_posts_survive_killed_workers_and_a_hostile_api(tmp_path: Path) ->
 
         assert everyone.matched, everyone.text()
         assert everyone.expected == USERS * POSTS
+        code, said = await box.checked("posts", "posts")
+        assert code == 0, said
         assert await box.calls(DEAD_TOKEN) > calls_of_the_dead
         assert box.kills >= KILLS // 2
         assert (await box.stack.graph.get("/__sim/calls"))["token_in_query"] == 0

@@ -180,6 +180,7 @@ class Session:
     async def _heal(self, cast: trouble.Cast) -> None:
         """A new token for the user whose token died; people change things; then everything is ordered once more."""
         watch = self._watch
+        watch.phase = "healing, and changing the world"
         lifted = [{"kind": "token_expires_after", "user": cast.dead_token}]
         for rule in (await self.stack.graph.get("/__sim/faults"))["faults"]:
             if any(rule["kind"] == one["kind"] for one in lifted):
@@ -233,6 +234,8 @@ class Session:
 
     async def _draw(self) -> None:
         while True:
+            if self._truth.facts:
+                self._watch.verdict = judge(self._truth, self._lake)
             self._view.show(await self._watch.look())
             await asyncio.sleep(LOOK_SECONDS)
 

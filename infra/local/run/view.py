@@ -65,7 +65,7 @@ def _feeds(feeds: Sequence[FeedLine]) -> Table:
         table.add_row(
             line.feed,
             bar,
-            f"{line.arrived:,}/{line.expected:,}",
+            f"{line.arrived:,}/{line.expected:,}" if line.expected else f"{line.arrived:,}",
             *(f"{value:,}" for value in (line.pages, line.new, line.changed, line.duplicate)),
             _if_any(line.quarantined, "yellow"),
             f"{line.working:,}",

@@ -17,7 +17,7 @@ from infra.local.run.truth import Truth
 
 
 class FeedLine(NamedTuple):
-    """One feed; numbers of the pipeline are 0 until it first answered."""
+    """One feed: how many of the truth's items arrived in their latest form; 0 until those asked have answered."""
 
     feed: str
     expected: int
@@ -82,6 +82,7 @@ class Watch:
         self._truth = truth
         self._lake = lake
         self._started = time.monotonic()
+        self._verdicts: Mapping[str, Verdict] = {}
         self._status: dict[str, Any] = {}
         self._queues: list[Queue] = []
         self._calls: dict[str, Any] = {}
@@ -95,6 +96,12 @@ class Watch:
     def note(self, text: str) -> None:
         """Remember what happened, with its time."""
         self.notes.append(f"{self.seconds:5.1f} s  {text}")
+
+    def judged(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """Remember how each feed stands; gives them as one."""
+        self._verdicts = verdicts
+        self.verdict = Verdict.together(verdicts.values())
+        return self.verdict
 
     async def look(self) -> Picture:
         """Take a picture."""
@@ -140,11 +147,11 @@ class Watch:
         return [self._line(name, told.get(name, {})) for name in names]
 
     def _line(self, feed: str, told: Mapping[str, Any]) -> FeedLine:
-        facts = self._truth.facts.get(feed, {}).values()
+        judged = self._verdicts.get(feed)
         return FeedLine(
             feed=feed,
-            expected=sum(fact.visible and not fact.malformed for fact in facts),
-            arrived=self._lake.counts.get(feed, 0),
+            expected=judged.expected if judged else 0,
+            arrived=judged.arrived if judged else self._lake.counts.get(feed, 0),
             pages=told.get("pages", 0),
             new=told.get("items", 0),
             changed=told.get("changed", 0),

@@ -138,14 +138,14 @@ class Session:
         healed = cast is None
         while time.monotonic() < end:
             await asyncio.sleep(LOOK_SECONDS / 2)
-            watch.verdict = judge(self._truth, self._lake)
-            if not healed and cast and self._time_to_heal(watch.verdict, cast):
+            verdict = watch.judged(judge(self._truth, self._lake))
+            if not healed and cast and self._time_to_heal(verdict, cast):
                 await self._heal(cast)
                 healed = True
-            elif healed and watch.verdict.matched:
+            elif healed and verdict.matched:
                 await self._truth.read()
-                watch.verdict = judge(self._truth, self._lake)
-                if watch.verdict.matched and self._tables_agree():
+                verdict = watch.judged(judge(self._truth, self._lake))
+                if verdict.matched and self._tables_agree():
                     break
         watch.phase = "comparing"
 
@@ -209,7 +209,7 @@ class Session:
         report = self._report
         await self._truth.read()
         report.picture = await self._watch.look()
-        report.verdict = self._watch.verdict = judge(self._truth, self._lake)
+        report.verdict = self._watch.judged(judge(self._truth, self._lake))
         self._tables_agree()
         report.unchecked = self._truth.unchecked
         report.operations = await self.stack.bus.get("/emulator/operations")
@@ -235,7 +235,7 @@ class Session:
     async def _draw(self) -> None:
         while True:
             if self._truth.facts:
-                self._watch.verdict = judge(self._truth, self._lake)
+                self._watch.judged(judge(self._truth, self._lake))
             self._view.show(await self._watch.look())
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -256,16 +256,16 @@ def empty(folder: Path) -> Path:
     return folder
 
 
-def judge(truth: Truth, lake: Lake) -> Verdict:
-    """Compare what the lake holds with the truth as last read."""
-    return Verdict.together(
-        compare(
+def judge(truth: Truth, lake: Lake) -> dict[str, Verdict]:
+    """Compare what the lake holds with the truth as last read, feed by feed."""
+    return {
+        feed.feed: compare(
             truth.facts.get(feed.feed, {}),
             lake.delivered.of(feed.feed),
             deletions_since=truth.deletions_since(feed),
         )
         for feed in truth.feeds
-    )
+    }
 
 
 def wanted(choices: Choices) -> Wanted:

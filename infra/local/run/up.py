@@ -142,7 +142,7 @@ class Up:
                     read = time.monotonic()
             except httpx.HTTPError:
                 continue
-            self._watch.verdict = judge(self._truth, self._lake)
+            self._watch.judged(judge(self._truth, self._lake))
 
     async def _draw(self) -> None:
         while True:

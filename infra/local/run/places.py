@@ -121,6 +121,7 @@ class Places:
         return kept | {
             "ENVIRONMENT": "local",
             "MINER_AZURE_SERVICE_BUS": self.connection,
+            "SERVICEBUS_CONTROL_URL": self.control_url,
             "DATABASE_URL": f"sqlite:///{self.database}",
             "LAKE_URL": f"file:{self.lake}",
             "GRAPH_BASE_URL": self.graph_url,
@@ -132,7 +133,9 @@ class Places:
 
 
 _APP_PREFIXES = ("MINER_AZURE_SERVICE_BUS", "GRAPH_", "REST_", "WEBSITE_", "AzureWebJobs", "AzureFunctions", "FAIL")
-_APP_NAMES = frozenset({"DATABASE_URL", "REDIS_URL", "LAKE_URL", "LAKE_CONNECTION", "TOKEN_KEY", "ENVIRONMENT"})
+_APP_NAMES = frozenset(
+    {"SERVICEBUS_CONTROL_URL", "DATABASE_URL", "REDIS_URL", "LAKE_URL", "LAKE_CONNECTION", "TOKEN_KEY", "ENVIRONMENT"}
+)
 
 
 def _belongs_to_an_app(name: str) -> bool:

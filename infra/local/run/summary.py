@@ -9,10 +9,22 @@ from infra.local.run.delivered import table
 from infra.local.run.places import Places
 from infra.local.run.session import Report
 
+ERRORS, ERROR_CHARACTERS = 5, 200
+
 
 def text(report: Report, places: Places) -> str:
     """Give the summary."""
-    lines = ["", *_truth(report), "", *_cost(report), "", *_where(report, places), "", *_look(report, places)]
+    lines = [
+        "",
+        *_truth(report),
+        *_errors(report, places),
+        "",
+        *_cost(report),
+        "",
+        *_where(report, places),
+        "",
+        *_look(report, places),
+    ]
     return "\n".join(lines)
 
 
@@ -33,6 +45,18 @@ def _truth(report: Report) -> list[str]:
     if report.unchecked:
         lines.append(f"  not compared, for the simulators do not tell their truth: {', '.join(report.unchecked)}")
     return lines
+
+
+def _errors(report: Report, places: Places) -> list[str]:
+    """Show the newest errors of the host when something is wrong: that is where whoever looks begins."""
+    log = places.log("host")
+    if report.matched or not log.exists():
+        return []
+    errors = [line for line in log.read_text(errors="replace").splitlines() if " ERROR " in line]
+    return [
+        f"  {len(errors)} errors in {_short(log)}",
+        *(f"    {line[:ERROR_CHARACTERS]}" for line in errors[-ERRORS:]),
+    ]
 
 
 def _cost(report: Report) -> list[str]:

@@ -60,6 +60,8 @@ class Module:
         receiver = _last(call.func.value)
         if name == "execute" and receiver != "pipe":
             return False
+        if name == "commit" and getattr(call, "awaited", False):
+            return False  # a method of ours: the store's own commit is not a coroutine
         return name in ALWAYS or (
             getattr(call, "awaited", False) and any(receiver in RECEIVERS[library] for library in self.libraries)
         )

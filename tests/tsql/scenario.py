@@ -47,7 +47,7 @@ def _leases(connection: sa.Connection) -> None:
 def _budgets(connection: sa.Connection) -> None:
     for seconds in (1.0, 9.0):
         budgets._note(connection, {"k": seconds}, {"k": 50.0})
-    budgets._wait(connection, ["k", "l"])
+    budgets._waits(connection)
 
 
 def _scopes(connection: sa.Connection) -> None:

@@ -39,6 +39,7 @@ async def _run(*options: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_every_feed_of_a_troubled_world_ends_with_the_truth(tmp_path: Path) -> None:
     """Both sources, all kinds of feeds, faults, a killed worker, a dead token, edits and deletions: nothing differs."""
     code, said = await _run("--users", "16", "--posts", "12", "--folder", str(tmp_path / "run"))
@@ -51,6 +52,7 @@ async def test_every_feed_of_a_troubled_world_ends_with_the_truth(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_a_world_file_of_own_data_ends_with_the_truth(tmp_path: Path) -> None:
     """Whoever has real data sees it come through unchanged before they trust the pipeline with more."""
     world = tmp_path / "world.jsonl"
@@ -74,15 +76,16 @@ async def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_a_killed_emulator_and_a_killed_simulator_lose_nothing(tmp_path: Path) -> None:
     """The emulator keeps everything in memory; what it held is sent again, and subscribers drop what they have."""
     async with _up(Choices(up=True, users=8, posts=30, folder=tmp_path / "up", plain=True)) as up:
-        await until(lambda: _reached(up, "/__sim/calls", 20), seconds=40, what="the first calls")
+        await until(lambda: _reached(up, "/__sim/calls", 20), seconds=60, what="the first calls")
         await up.stack.processes["servicebus"].kill()
         await up.stack.processes["graph"].kill()
-        await until(lambda: _noted(up, "messages sent again"), seconds=40, what="republishing")
+        await until(lambda: _noted(up, "messages sent again"), seconds=60, what="republishing")
 
-        await until(lambda: _equal(up), seconds=60, what="the truth")
+        await until(lambda: _equal(up), seconds=90, what="the truth")
 
         assert {name for name, each in up.stack.processes.items() if each.starts > 1} == {"servicebus", "graph"}
 

@@ -34,7 +34,10 @@ def main() -> int:
                 continue
             result = runner.broken(mutant)
             word = "killed" if result.code == FAILED else f"SURVIVES (exit {result.code})"
-            print(f"{mutant.id:24} {word:8} {result.seconds:5.1f} s  {result.failed[:150]}", flush=True)
+            print(
+                f"{mutant.id:24} {word:8} {result.seconds:5.1f} s  {result.failed}\n{'':41}{result.reason[:100]}",
+                flush=True,
+            )
             if result.code != FAILED:
                 bad += 1
                 if chosen.verbose:

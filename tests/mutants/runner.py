@@ -29,7 +29,9 @@ class Result(NamedTuple):
     code: int
     seconds: float
     failed: str
-    """The first test that failed, with its reason."""
+    """The first test that failed."""
+    reason: str
+    """What it said."""
     output: str
 
 
@@ -81,8 +83,10 @@ class Runner:
         self._zygote.stdin.flush()
         code = json.loads(self._zygote.stdout.readline())
         text = output.read_text(errors="replace")
-        failed = next((line for line in text.splitlines() if line.startswith(("FAILED ", "ERROR "))), "")
-        return Result(code, time.monotonic() - started, failed, text)
+        lines = text.splitlines()
+        failed = next((line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "")
+        reason = next((line[1:].strip() for line in lines if line.startswith("E  ")), "")
+        return Result(code, time.monotonic() - started, failed, reason, text)
 
 
 def selections(mutants: Sequence[Mutant]) -> list[tuple[Mapping[str, str], list[str]]]:

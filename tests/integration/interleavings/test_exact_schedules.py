@@ -80,6 +80,19 @@ def test_a_twin_that_loses_to_one_that_dies_keeps_the_doorbell_alive() -> None:
     assert world.database.scalar("SELECT count(*) FROM items") == 8
 
 
+def test_of_two_twins_that_fetched_one_page_one_commits_it() -> None:
+    """Two that both advance the chain are two chains: the second writes over what the first has proven."""
+    world = begun()
+    world.deliver(world.slots[0], 0)
+    until_fetched(world, 0)
+    twin(world)
+    until_fetched(world, 1)
+    until(world, 0, "page")
+    until(world, 1, "lose")
+    assert world.oracle.commits == 1
+    assert world.database.scalar("SELECT seq FROM chains WHERE lane = 'main'") == 1
+
+
 def test_a_parent_that_changes_while_its_child_is_fetched_is_not_forgotten() -> None:
     """What `wanted` was before the fetch is old when the page is committed: the new reply is lost (rule 14)."""
     world = begun(dataclasses.replace(HISTORY, items=(1,), parents=(0,), refresh_every=1, pages_per_message=1))

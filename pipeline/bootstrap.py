@@ -24,6 +24,7 @@ from pipeline.miners.mine import Miner
 from pipeline.miners.plan import Plans, make_plans
 from pipeline.miners.pressure import Pressure
 from pipeline.miners.scopes import Scopes
+from pipeline.miners.tools import Tools
 from pipeline.operations.dead_letters import DeadLetters
 from pipeline.operations.status import read_status
 from pipeline.operations.watchdog import Watchdog
@@ -134,7 +135,7 @@ async def bootstrap(
     secret = _secrets(settings, keys)
     copies = Copies(database, bus)
     scopes = Scopes(database, sources, tokens, secret, settings)
-    miner = Miner(
+    tools = Tools(
         database=database,
         flusher=flusher,
         sources=sources,
@@ -158,7 +159,7 @@ async def bootstrap(
         tokens=tokens,
         keys=keys,
         cache=cache,
-        miner=miner,
+        miner=Miner(tools),
         fan_out=FanOut(database, bus, settings),
         watchdog=Watchdog(database, flusher, plans, settings),
         dead_letters=DeadLetters(database, flusher, settings),

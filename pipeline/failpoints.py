@@ -61,8 +61,8 @@ def install_from_environment(environment: Mapping[str, str]) -> None:
 
 class Orders:
     """
-    Obeys a file that holds one order, such as `KILL store.page.after`: the first process to pass that failpoint takes
-    it (renames the file to `{file}.done.{pid}`) and does it.
+    Obeys a file that holds one order, such as `KILL store.page.after bus.send.before`: the first process to pass one of
+    these failpoints takes the order (renames the file to `{file}.done.{pid}.{name}`) and carries it out.
 
     Orders are KILL, TERM and STOP, the signals that the process sends itself, and FAIL: the store is out of reach. The
     names of all failpoints that were passed are appended to `{file}.seen`.
@@ -79,10 +79,10 @@ class Orders:
             with Path(f"{self._file}.seen").open("a") as seen:
                 seen.write(f"{name}\n")
         try:
-            order, _, where = self._file.read_text().strip().partition(" ")
-            if where != name:
+            order, *names = self._file.read_text().split()
+            if name not in names:
                 return
-            self._file.rename(f"{self._file}.done.{os.getpid()}")
+            self._file.rename(f"{self._file}.done.{os.getpid()}.{name}")
         except FileNotFoundError:
             return  # there is no order, or another process was faster
         if order == "FAIL":

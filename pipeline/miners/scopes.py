@@ -14,7 +14,7 @@ from pipeline.storage.directory import ScopeRow
 from pipeline.storage.tokens import SqlTokens, read_sealed
 
 if TYPE_CHECKING:
-    from pipeline.miners.mine import Secret
+    from pipeline.miners.tools import Secret
 
 
 class NoScopes(NamedTuple):

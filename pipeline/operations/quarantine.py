@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection
 
 from pipeline import telemetry
 from pipeline.chains.protocol import Chain
-from pipeline.miners.mine import SKEW_SECONDS
 from pipeline.miners.plan import Plan, Plans
 from pipeline.processors.data_messages import encode
 from pipeline.processors.read_items import read_item
 from pipeline.storage import chains, latest, quarantine
+from pipeline.storage.children import SKEW_SECONDS
 from pipeline.storage.database import Database, read_now
 from pipeline.storage.flush import Flusher
 from pipeline.storage.quarantine import DISCARDED, Bad, Choice, Kept

@@ -18,6 +18,9 @@ from pipeline.storage.database import read_now
 from pipeline.storage.tables import chains as chains_table
 from pipeline.storage.tables import items
 
+SKEW_SECONDS = 1
+"""How far the API's clock may be ahead of the database's when a parent counts a child (rule 14)."""
+
 
 class Child(NamedTuple):
     """A feed whose scopes are the items of another, and the queue on which its chains are rung."""

@@ -13,6 +13,7 @@ from pipeline.bootstrap import Pipeline
 from pipeline.bus.messages import Outgoing, Received
 from pipeline.chains.protocol import Chain, Key, Lane
 from pipeline.errors import BusUnavailable, RetryLater
+from pipeline.miners.mine import Miner
 from pipeline.miners.pressure import Pressure
 from pipeline.operations.watchdog import Watchdog
 from pipeline.processors.data_messages import encode
@@ -114,10 +115,9 @@ class World:
         self.pressure = Pressure(self.database, self.pipeline.settings, self._monotonic)
         self.pipeline.bus.world = self  # type: ignore[attr-defined]  # the bus of the tests stands for any world
         self.pipeline.sources["graph"].world = self  # type: ignore[attr-defined]
-        self.miner = replace(
-            self.pipeline.miner, clock=self._monotonic, pressure=self.pressure, cache=self.cache if config.cache else
-            self.pipeline.cache,
-        )  # fmt: skip
+        tools = self.pipeline.miner.tools
+        cache = self.cache if config.cache else tools.cache
+        self.miner = Miner(replace(tools, clock=self._monotonic, pressure=self.pressure, cache=cache))
         hasty = self.pipeline.settings.model_copy(update={"lock_seconds": 0.0})
         self.hasty_watchdog = Watchdog(self.database, self.pipeline.flusher, self.pipeline.plans, hasty)
         for user in range(config.users):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ACTIONS = ("KILL", "TERM", "STOP", "FAIL")
-NEW_SECONDS = 3.0
+NEW_SECONDS = 1.5
 """How long an order waits for a cell that was never carried out before it takes any."""
 
 ANY_SECONDS = 2.0

@@ -71,11 +71,6 @@ async def malformed(scene: Scene) -> bool:
     return await _graph(scene, rule | {"edge": "posts"})
 
 
-async def oversize(scene: Scene) -> bool:
-    """Serve items that are too large for a message."""
-    return await _graph(scene, {"kind": "oversize_item", "share": 0.01, "times": 2, "edge": "posts"})
-
-
 async def reports(scene: Scene) -> bool:
     """Have a report fail, hang or say that it is done when it is not."""
     kind = scene.chance.choice(("job_fail", "job_100_running", "job_not_ready", "result_error"))

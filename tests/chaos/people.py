@@ -63,7 +63,7 @@ class People:
     async def remember_all(self) -> None:
         """Note every content before anybody changes anything."""
         for feed in ("posts", "ads"):
-            for row in await self.rows(feed):
+            for row in await self._all(feed):
                 self._once.setdefault(name_of(row), set()).add(row["hash"])
 
     async def truth(self) -> tuple[list[Row], float]:
@@ -71,12 +71,16 @@ class People:
         found: list[Row] = []
         for feed in self._feeds.values():
             if feed.edge:
-                found += await self.rows(feed.feed)
+                found += await self._all(feed.feed)
         now = float((await self._stack.graph.get("/__sim/clock"))["now"])
         for row in found:
             if row["feed"] in ("posts", "ads"):
                 row["history"] = sorted(self._once.get(name_of(row), ()))
         return found, now
+
+    async def _all(self, feed: str) -> list[Row]:
+        """Ask user by user: one answer over a large world would keep its simulator from everybody else."""
+        return [row for user in self.users for row in await self.rows(feed, user=user)]
 
     async def rows(self, feed: str, user: str = "") -> list[Row]:
         """Give the truth of one feed, of all users or one."""

@@ -190,6 +190,8 @@ class Chaos:
         self._say(f"{self._age():4.0f} s  faults end after {sum(self.done.values())}")
         await self._lift()
         await self._import()
+        if self.scene.forgetful:
+            await self.scene.command("republish")
         await self.scene.command("recover")
         await self._order()
         end, missing = time.monotonic() + self.scale.liveness_seconds, ""

@@ -52,7 +52,8 @@ class Scale:
 SCALES = {
     "small": Scale(
         users=16, posts=300, ads=3, transactions=40,
-        faults=80, pause_seconds=0.38, together=4, people_seconds=0.7, order_seconds=10, safety_seconds=40, liveness_seconds=120,
+        faults=80, pause_seconds=0.38, together=4, people_seconds=0.7, order_seconds=10,
+        safety_seconds=40, liveness_seconds=120,
         settings={
             "POSTS_SCHEDULE_MINER": "*/5 * * * * *",
             "ADS_SCHEDULE_MINER": "*/10 * * * * *",
@@ -64,7 +65,8 @@ SCALES = {
     ),
     "large": Scale(
         users=200, posts=700, ads=5, transactions=80,
-        faults=2000, pause_seconds=0.5, together=4, people_seconds=0.7, order_seconds=120, safety_seconds=1_800, liveness_seconds=900,
+        faults=2000, pause_seconds=0.3, together=8, people_seconds=0.7, order_seconds=120,
+        safety_seconds=840, liveness_seconds=600,
         settings={
             "POSTS_SCHEDULE_MINER": "*/30 * * * * *",
             "ADS_SCHEDULE_MINER": "0 * * * * *",

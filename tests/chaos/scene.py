@@ -56,6 +56,8 @@ class Scene:
     renewals: set[str] = field(default_factory=set)
     """Users whose token died and who give a new one later."""
     kills: list[Kill] = field(default_factory=list)
+    forgetful: bool = False
+    """Whether the bus lost its memory and nobody could republish yet."""
     notes: list[str] = field(default_factory=list)
     """What went wrong beside the faults; an unexpected end of a process, a command that failed."""
 

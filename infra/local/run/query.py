@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 MOST_ROWS = 200
+PIPED_WIDTH = 240
 NAMES = "SELECT type, name FROM sqlite_master WHERE substr(name, 1, 5) IN ('data_', 'mart_') ORDER BY type, name"
 
 
@@ -33,7 +34,7 @@ def main() -> int:
         return 1
     finally:
         connection.close()
-    Console().print(shown)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(shown)
     return 0
 
 

@@ -14,6 +14,7 @@ from tests.chaos.run import Chaos
 from tests.chaos.scales import SCALES
 
 FOLDER = Path(".local/chaos")
+LINE_CHARACTERS = 118
 
 
 def main() -> int:
@@ -28,9 +29,21 @@ def main() -> int:
     result = asyncio.run(Chaos(given.seed, given.scale, folder).run())
     target = given.json or FOLDER.with_suffix(".json")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
+    target.write_text(written(result) + "\n")
     sys.stdout.write(_summary(result, target))
     return 0 if result["valid"] else 1
+
+
+def written(value: Any, indent: str = "") -> str:
+    """Give JSON that a person can read: what fits into a line stands in one."""
+    line = json.dumps(value)
+    if len(indent) + len(line) <= LINE_CHARACTERS or not isinstance(value, (dict, list)) or not value:
+        return line
+    inner = f"{indent} "
+    if isinstance(value, dict):
+        parts = [f"{inner}{json.dumps(name)}: {written(part, inner)}" for name, part in value.items()]
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(f"{inner}{written(part, inner)}" for part in value) + f"\n{indent}]"
 
 
 def _summary(result: dict[str, Any], target: Path) -> str:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REOPENED = 3
+"""Senders that one send may find closed by those who used them before; then the bus counts as out of reach."""
+
 SEND_SECONDS = 5.0
 """One batch; DESIGN counts it into the time of a page."""
 
@@ -50,6 +53,7 @@ class _Sender:
         self.sender = sender
         self.lock = asyncio.Lock()
         self.users = 0
+        self.closed = False
 
 
 class ServiceBus:
@@ -65,20 +69,11 @@ class ServiceBus:
         """Send all messages to one entity, in as few batches as fit."""
         if not messages:
             return
-        held = self._sender(entity)
-        held.users += 1
-        try:
-            async with held.lock:
-                failpoint("bus.send.before")
-                try:
-                    await self._send(held.sender, [_message(message) for message in messages])
-                except (ServiceBusError, TimeoutError, OSError) as error:
-                    await self._forget(entity, held)
-                    raise BusUnavailable(f"sending to {entity}: {type(error).__name__}") from error
-                failpoint("bus.send.after")
-        finally:
-            held.users -= 1
-        await self._evict()
+        for _ in range(REOPENED):
+            if await self._sent_through(self._sender(entity), entity, messages):
+                await self._evict()
+                return
+        raise BusUnavailable(f"sending to {entity}: senders fail one after the other")
 
     async def close(self) -> None:
         """Close all senders and the client."""
@@ -88,6 +83,24 @@ class ServiceBus:
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+    async def _sent_through(self, held: _Sender, entity: str, messages: Sequence[Outgoing]) -> bool:
+        """Send through one sender; False if it failed another task, and was closed, while this one waited for it."""
+        held.users += 1
+        try:
+            async with held.lock:
+                if held.closed:
+                    return False
+                failpoint("bus.send.before")
+                try:
+                    await self._send(held.sender, [_message(message) for message in messages])
+                except (ServiceBusError, TimeoutError, OSError) as error:
+                    await self._forget(entity, held)
+                    raise BusUnavailable(f"sending to {entity}: {type(error).__name__}") from error
+                failpoint("bus.send.after")
+                return True
+        finally:
+            held.users -= 1
 
     async def _send(self, sender: ServiceBusSender, messages: list[ServiceBusMessage]) -> None:
         async with asyncio.timeout(SEND_SECONDS):
@@ -117,6 +130,7 @@ class ServiceBus:
 
     async def _forget(self, entity: str, held: _Sender) -> None:
         """Drop a sender that failed; the next send opens a fresh one."""
+        held.closed = True
         if self._senders.get(entity) is held:
             del self._senders[entity]
         try:

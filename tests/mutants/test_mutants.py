@@ -57,11 +57,12 @@ def test_enough_mutants_are_killed_outside_unit_tests() -> None:
     assert len(outside) >= OUTSIDE_UNIT
 
 
+PARTS = 4
 SELECTIONS = [
-    pytest.param(env, tests[part::2], marks=_grouped(2 * number + part), id=f"{number}-{part}")
+    pytest.param(env, tests[part::PARTS], marks=_grouped(PARTS * number + part), id=f"{number}-{part}")
     for number, (env, tests) in enumerate(selections(PATCHED))
-    for part in range(2)
-    if tests[part::2]
+    for part in range(PARTS)
+    if tests[part::PARTS]
 ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 
+from isal import isal_zlib
+
 STORED_BYTES = 64 * 1024 * 1024
 """The bound for what this product compressed itself: far above any page, far below a worker's memory."""
 
@@ -29,10 +31,10 @@ def gunzip(body: bytes, *, limit: int = STORED_BYTES) -> bytes:
 
 
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
-    stream = zlib.decompressobj(window)
+    stream = isal_zlib.decompressobj(window)
     try:
         decoded = stream.decompress(body, limit + 1)
-    except zlib.error as error:
+    except isal_zlib.IsalError as error:
         raise Damaged("not a compressed stream") from error
     if len(decoded) > limit:
         raise TooLarge(f"more than {limit} bytes decoded")

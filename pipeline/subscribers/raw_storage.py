@@ -7,18 +7,18 @@ the message, so a message that comes twice writes nothing the second time, and n
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
 
 import orjson
+from isal import igzip
 
 from pipeline.bus.data import DataItem, DataMessage
 from pipeline.errors import ConfigurationError
 from pipeline.subscribers.base import Services, Subscriber
 
-GZIP_LEVEL = 3
-"""A quarter more bytes than level 6 for a fifth of its time."""
+GZIP_LEVEL = 2
+"""ISA-L writes it: a tenth of the time of gzip at level 6, for a few per cent more bytes."""
 
 _OUR_ID = re.compile(r"d[0-9a-f]+/\d+")
 
@@ -59,7 +59,7 @@ def lines(message: DataMessage) -> bytes:
     }
     head = orjson.dumps(origin)[:-1] + b","
     text = b"".join(head + orjson.dumps(_item(item))[1:] + b"\n" for item in message.items)
-    return gzip.compress(text, GZIP_LEVEL, mtime=0)
+    return igzip.compress(text, GZIP_LEVEL, mtime=0)
 
 
 def _item(item: DataItem) -> dict[str, object]:

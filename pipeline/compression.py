@@ -34,7 +34,7 @@ def _inflate(body: bytes, window: int, limit: int) -> bytes:
     stream = isal_zlib.decompressobj(window)
     try:
         decoded = stream.decompress(body, limit + 1)
-    except isal_zlib.IsalError as error:
+    except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub does not say that it is an exception
         raise Damaged("not a compressed stream") from error
     if len(decoded) > limit:
         raise TooLarge(f"more than {limit} bytes decoded")

@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import traceback
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import ParamSpec, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -39,6 +39,12 @@ _PATTERNS = re.compile(
     """
 )
 
+_HINTS = (
+    *("key", "signature", "pwd", "password", "secret", "token", "proof", "code=", "sig=", "sas="),
+    *("bearer", "basic", "oauth", "://", "eaa"),
+)
+"""One of these stands in all that the patterns find; to look for them takes a tenth of the patterns' time."""
+
 
 class Secrets:
     """The secrets that this process has met, at most `limit`."""
@@ -46,6 +52,7 @@ class Secrets:
     def __init__(self, limit: int = MAX_SECRETS) -> None:
         self._limit = limit
         self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._starts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -59,18 +66,29 @@ class Secrets:
                     continue
                 if secret not in self._known:
                     self._known[secret] = tuple(dict.fromkeys((secret, quote(secret, safe=""), repr(secret)[1:-1])))
+                    self._starts.update(form[:SHORTEST] for form in self._known[secret])
                 self._known.move_to_end(secret)
             while len(self._known) > self._limit:
-                self._known.popitem(last=False)
+                for form in self._known.popitem(last=False)[1]:
+                    self._starts[form[:SHORTEST]] -= 1
+                    if not self._starts[form[:SHORTEST]]:
+                        del self._starts[form[:SHORTEST]]
 
     def redact(self, text: str) -> str:
         """Give the text without secrets."""
+        # One look per place in the text, however many secrets there are: a worker logs a line per page.
+        places = range(len(text) - SHORTEST + 1)
+        if not self._starts.keys().isdisjoint([text[at : at + SHORTEST] for at in places]):
+            text = self._replaced(text)
+        lowered = text.lower()
+        return _PATTERNS.sub(_without_value, text) if any(hint in lowered for hint in _HINTS) else text
+
+    def _replaced(self, text: str) -> str:
         with self._lock:
             forms = [form for known in self._known.values() for form in known]
         for form in forms:
-            if form in text:
-                text = text.replace(form, HIDDEN)
-        return _PATTERNS.sub(_without_value, text)
+            text = text.replace(form, HIDDEN)
+        return text
 
 
 secrets = Secrets()

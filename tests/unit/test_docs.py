@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
 EXAMPLES = {"FEED": "posts", "USER": "u1", "ID": "7", "FILE": "users.csv", "TIME": "7d", "NAME": "TOKEN"}
 
+TO_BE_WRITTEN = {"pipeline/feeds/campaigns.py"}
+"""What the README's reader makes by following it."""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(exit_on_error=False)
@@ -40,7 +43,7 @@ def _command_lines() -> list[tuple[str, str]]:
         prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
         spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)]
         for line in [*spans, *(line for block in blocks for line in block.splitlines())]:
-            for command in re.findall(r"python -m pipeline ((?!--help)[a-z][^|#>;…]*)", line):
+            for command in re.findall(r"python -m pipeline ((?!--help)[a-z][^|#>;…)]*)", line):
                 found.append((page.name, command.split("  ")[0].strip()))
     return sorted(set(found))
 
@@ -109,6 +112,6 @@ def test_no_page_names_a_file_that_is_not_there() -> None:
             (page.name, to) for to in re.findall(r"\]\((?!https?:|#)([^)#]+)", text) if not (page.parent / to).exists()
         ]
         named = re.findall(r"`((?:pipeline|infra|tests|docs)/[\w./-]+\.\w+)`", text)
-        lost += [(page.name, to) for to in named if not (ROOT / to).exists() and "reactions" not in to]
+        lost += [(page.name, to) for to in named if not (ROOT / to).exists() and to not in TO_BE_WRITTEN]
 
     assert lost == []

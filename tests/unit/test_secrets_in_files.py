@@ -36,8 +36,8 @@ def test_no_file_of_the_repository_holds_a_secret() -> None:
     files = _tracked()
     if not files:
         pytest.skip("not a git repository")
-    mine = Path(__file__)
-    texts = {path: path.read_text(errors="ignore") for path in files if path.is_file() and path != mine}
+    mine = (Path(__file__), Path(__file__).with_name("test_redaction.py"))  # they hold examples of what is refused
+    texts = {path: path.read_text(errors="ignore") for path in files if path.is_file() and path not in mine}
 
     assert [(str(path.relative_to(ROOT)), found) for path, text in texts.items() if (found := _found(text))] == []
 

@@ -53,7 +53,7 @@ async def test_topics_that_refuse_for_ten_minutes_fill_the_outbox_to_its_limit_a
     A handler looks at the outbox every two seconds, so the limit may be passed by what 16 handlers fetch meanwhile;
     each page takes a fifth of a second here.
     """
-    graph = ["--users", "40", "--posts", "1500", "--seed", "7", "--time-scale", "60"]
+    graph = ["--users", "30", "--posts", "1000", "--seed", "7", "--time-scale", "60"]
     settings = {"FEEDS_ENABLED": "posts", "OUTBOX_MAX_ROWS": str(LIMIT_ROWS), "BACKPRESSURE_SECONDS": "1"}
     async with running_box(tmp_path, graph=graph, settings=settings) as box:
         await box.faults({"kind": "slow", "seconds": CALL_SECONDS})
@@ -72,7 +72,7 @@ async def test_topics_that_refuse_for_ten_minutes_fill_the_outbox_to_its_limit_a
         pages = int(rows(box, "SELECT sum(pages) FROM chains")[0][0])
 
         assert peak <= LIMIT_ROWS + AT_ONCE * int(2 / CALL_SECONDS + 1), peak
-        assert pages < 40 * 15, "the whole world was mined into the outbox"
+        assert pages < 30 * 10, "the whole world was mined into the outbox"
         assert await box.dead_letters() == {}
 
         await topics_refuse(box, count=0)

@@ -52,8 +52,8 @@ class Scale:
 SCALES = {
     "small": Scale(
         users=16, posts=300, ads=3, transactions=40,
-        faults=80, pause_seconds=0.38, together=4, people_seconds=0.7, order_seconds=10,
-        safety_seconds=40, liveness_seconds=120,
+        faults=70, pause_seconds=0.35, together=4, people_seconds=0.7, order_seconds=10,
+        safety_seconds=32, liveness_seconds=120,
         settings={
             "POSTS_SCHEDULE_MINER": "*/5 * * * * *",
             "ADS_SCHEDULE_MINER": "*/10 * * * * *",

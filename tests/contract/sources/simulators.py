@@ -38,7 +38,6 @@ class Simulation:
     session: aiohttp.ClientSession
     others: list[tuple[str, str, Token]]
     """Further users: id, scope, token."""
-    reads_items: bool = True
     """Whether the API can give one item by id."""
 
     def request(self, **more: Any) -> PageRequest:
@@ -153,13 +152,12 @@ async def rest(
                 name="rest",
                 base_url=rest_api.url,
                 source=source,
-                feed=replace(TRANSACTIONS, page_limit=limit, path="/transactions"),  # the key says whose
+                feed=replace(TRANSACTIONS, page_limit=limit),
                 user_id=user["id"],
                 scope=user["id"],
                 token=Token(SecretStr(user["key"]), 1),
                 session=session,
                 others=[(other["id"], other["id"], Token(SecretStr(other["key"]), 1))],
-                reads_items=False,
             )
         finally:
             await source.close()

@@ -7,7 +7,9 @@ What a step is annotated to return is promised to readers: it stands in the cont
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from pipeline.feeds.base import Raw
 

@@ -16,7 +16,7 @@ from pipeline.bus.messages import doorbell
 from pipeline.chains import coverage as intervals
 from pipeline.chains import protocol
 from pipeline.chains.coverage import Span, Spans
-from pipeline.chains.protocol import MICROS, Chain, Change, Key, Lane, Rules, State, Watch
+from pipeline.chains.protocol import Chain, Change, Key, Lane, Rules, State, Watch
 from pipeline.feeds.base import Feed
 from pipeline.storage import chains, latest, outbox
 from pipeline.storage.chains import Counters, Covered
@@ -301,8 +301,3 @@ def wake(
             connection, key, [doorbell(change.chain, change.ring._replace(due=0), feed, route(change.chain))], now
         )
     return held
-
-
-def seconds(micros: int) -> float:
-    """Give microseconds as seconds, for people."""
-    return micros / MICROS

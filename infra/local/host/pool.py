@@ -20,7 +20,7 @@ log = logging.getLogger("host")
 # Production gives up on an import after two minutes.
 LOAD_LIMIT_SECONDS = 120.0
 _BACK_OFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
-# A worker that lived this long had no trouble starting.
+# A worker that lived this long, or ran a function to its end, had no trouble starting: production replaces it at once.
 _SETTLED_SECONDS = 60.0
 _STOP_LIMIT_SECONDS = 5.0
 # A worker whose channel closed is as good as dead.
@@ -152,7 +152,8 @@ class WorkerPool:
                 if not self._workers:
                     self._ready.clear()
                 await self._reap(worker)
-                failures = 0 if time.monotonic() - born > _SETTLED_SECONDS else failures + 1
+                settled = worker.worked or time.monotonic() - born > _SETTLED_SECONDS
+                failures = 0 if settled else failures + 1
                 pause = _BACK_OFF_SECONDS[min(max(failures, 1), len(_BACK_OFF_SECONDS)) - 1]
                 log.warning(
                     "worker %d ended (%s); a new one starts in %.1f s",

@@ -62,7 +62,11 @@ class Pending:
 
 @dataclass(eq=False)
 class WorkerProcess:
-    """One process; `pending` keeps the order of sending, so its first entry is the oldest."""
+    """
+    One process; `pending` keeps the order of sending, so its first entry is the oldest.
+
+    `worked` tells whether it ran a function to its end, well or not.
+    """
 
     number: int
     process: asyncio.subprocess.Process
@@ -71,10 +75,12 @@ class WorkerProcess:
     functions: asyncio.Future[list[dict[str, Any]]] = field(default_factory=lambda: _future())
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     pending: dict[str, Pending] = field(default_factory=dict)
+    worked: bool = False
 
     def received(self, message: tuple[Any, ...]) -> None:
         kind = message[0]
         if kind == "done":
+            self.worked = True
             pending = self.pending.pop(message[1], None)
             if pending is not None and not pending.answer.done():
                 pending.answer.set_result(Result(*message[2:]))

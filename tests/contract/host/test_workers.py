@@ -101,6 +101,16 @@ def test_a_killed_worker_is_replaced(tmp_path):
         assert "worker 0 ended (SIGKILL)" in host.text
 
 
+def test_a_worker_that_had_worked_is_replaced_at_once_however_often_it_dies(tmp_path):
+    """Chains wait for it; only a worker that dies before it could work is started more and more seldom."""
+    app = write_app(tmp_path / "app", APP)
+    with running(app) as host:
+        for _ in range(4):
+            _replaced(host)
+
+        assert host.text.count("a new one starts in 0.2 s") == 4
+
+
 def test_a_function_over_its_time_restarts_its_worker(tmp_path):
     """That is what functionTimeout does to Python in Azure: the whole worker goes."""
     app = write_app(tmp_path / "app", APP, host_json={"functionTimeout": "00:00:01"})
@@ -128,6 +138,14 @@ def test_workers_end_when_their_host_is_killed(tmp_path):
 
         host.ended()
         until(lambda: not any(alive(pid) for pid in pids))
+
+
+def _replaced(host: RunningHost) -> None:
+    """Let the worker work, kill it and wait for its successor."""
+    deaths = host.status()["restarts"] + 1
+    host.call("/api/pid")
+    host.kill_workers()
+    until(lambda: host.status()["restarts"] == deaths and host.status()["workers"] != [], host)
 
 
 def _ignored(host: RunningHost) -> None:

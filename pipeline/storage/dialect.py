@@ -7,7 +7,7 @@ nears a limit on parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -56,6 +56,11 @@ class Prepared:
         text, names, own = self._compiled.get(connection.dialect.name) or self._compile(connection)
         values = tuple(parameters[name] if name in parameters else own[name] for name in names)
         return connection.exec_driver_sql(text, values)
+
+    def many(self, connection: Connection, each: Sequence[Mapping[str, Any]]) -> sa.CursorResult[*tuple[Any, ...]]:
+        """Execute once for each set of values; `rowcount` is their sum."""
+        text, names, _ = self._compiled.get(connection.dialect.name) or self._compile(connection)
+        return connection.exec_driver_sql(text, [tuple(one[name] for name in names) for one in each])
 
     def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         compiled = self._statement.compile(dialect=connection.dialect)  # type: ignore[attr-defined]  # ours all compile

@@ -73,12 +73,15 @@ class Stored(NamedTuple):
     hash: str
     updated: int | None
     observed: int
+    """When the latest look that found this content was taken."""
     deleted: bool
+    swept: int
 
 
 _FIXED = ("user_id", "feed", "scope", "observed", "first_seen_at", "changed_at", "message_id", "capture", "revision")
 _PER_ROW = ("item_id", "item_time", "hash", "updated", "deleted", "swept")
-_CHANGED = ("item_id", "revision", "hash", "updated", "deleted", "item_time")
+_CHANGED = ("item_id", "revision", "hash", "updated", "deleted", "item_time", "swept")
+_MET = ("item_id", "observed", "updated", "swept")
 
 
 def accept(
@@ -106,16 +109,11 @@ def accept(
     missing = [item for item in rest if item.id not in stored and not item.deleted]
     if missing:  # the hint was wrong: an older database was restored, or the cache belongs to another
         inserted |= _insert(connection, owner, missing, writing)
-        rest = [item for item in rest if item.id in stored]
-    changed = [
-        (item, stored[item.id])
-        for item in rest
-        if item.id in stored and is_newer(item, stored[item.id], writing.observed)
-    ]
+    again = [(item, stored[item.id]) for item in rest if item.id in stored]
+    changed = [(item, old) for item, old in again if is_newer(item, old, writing.observed)]
     revised = _update(connection, owner, changed, writing) if changed else {}
-    fresh = len(inserted)
-    if writing.mark and rest:
-        fresh += _mark_swept(connection, owner, [item.id for item in rest], writing.mark)
+    _meet_again(connection, owner, [pair for pair in again if pair[0].id not in revised], writing)
+    fresh = len(inserted) + (sum(old.swept != writing.mark for _, old in again) if writing.mark else 0)
     accepted = [
         Accepted(item, revised.get(item.id, 1)) for item in first.values() if item.id in inserted or item.id in revised
     ]
@@ -168,7 +166,7 @@ def _insert(
 def _read(connection: Connection, owner: dict[str, str], wanted: list[str]) -> dict[str, Stored]:
     parameters = {**owner, "rows": _json([[item_id] for item_id in wanted])}
     result = _read_statement(connection.dialect.name)(connection, parameters)
-    return {row[0]: Stored(row[1], row[2], row[3], row[4], bool(row[5])) for row in result}
+    return {row[0]: Stored(row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in result}
 
 
 def _update(
@@ -185,6 +183,7 @@ def _update(
             old.updated if item.updated is None else item.updated,
             int(item.deleted),
             item.time,
+            writing.mark or old.swept,
         )
         for item, old in changed
     ]
@@ -198,17 +197,44 @@ def _revise(connection: Connection, parameters: dict[str, Any], rows: list[tuple
     """Run the compare-and-set on revision for all rows; gives the new revision of those that won."""
     dialect = connection.dialect.name
     if dialect == MSSQL:
-        result = connection.execute(_update_statement(dialect), {**parameters, "rows": _json(rows)})
+        result = _update_statement(dialect)(connection, {**parameters, "rows": _json(rows)})
         return {row[0]: row[1] for row in result}
     # SQLite would scan the whole scope to join it with JSON rows; each row by its key is a search.
-    each = [{**parameters, **{f"r_{name}": value for name, value in zip(_CHANGED, row, strict=True)}} for row in rows]
-    won = connection.execute(_update_statement(dialect), each).rowcount
+    won = _update_statement(dialect).many(connection, _each(parameters, _CHANGED, rows)).rowcount
     return {row[0]: row[1] + 1 for row in rows} if won == len(rows) else {}
 
 
-def _mark_swept(connection: Connection, owner: dict[str, str], ids: list[str], mark: int) -> int:
-    parameters: dict[str, Any] = {**owner, "mark": mark, "rows": _json([[item_id] for item_id in ids])}
-    return _swept_statement(connection.dialect.name)(connection, parameters).rowcount
+def _meet_again(
+    connection: Connection, owner: dict[str, str], met: Sequence[tuple[Candidate, Stored]], writing: Writing
+) -> None:
+    """Note on rows that stand who met them last: the epoch that marks, and the look that found the same content."""
+    rows = [
+        (item.id, *seen, writing.mark or old.swept)
+        for item, old in met
+        if (seen := last_seen(item, old, writing.observed)) != (old.observed, old.updated)
+        or writing.mark not in (0, old.swept)
+    ]
+    if not rows:
+        return
+    dialect = connection.dialect.name
+    if dialect == MSSQL:
+        _met_statement(dialect)(connection, {**owner, "rows": _json(rows)})
+    else:
+        _met_statement(dialect).many(connection, _each(owner, _MET, rows))
+
+
+def last_seen(item: Candidate, stored: Stored, observed: int) -> tuple[int, int | None]:
+    """Give `observed` and `updated` of a row after it was met again: they rise if the content is the same."""
+    if item.hash != stored.hash or item.deleted != stored.deleted:
+        return stored.observed, stored.updated
+    if item.updated is None or (stored.updated is not None and item.updated <= stored.updated):
+        return max(observed, stored.observed), stored.updated
+    return max(observed, stored.observed), item.updated
+
+
+def _each(parameters: dict[str, Any], names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    prefixed = [f"r_{name}" for name in names]
+    return [{**parameters, **dict(zip(prefixed, row, strict=True))} for row in rows]
 
 
 def _common(writing: Writing) -> dict[str, Any]:
@@ -235,7 +261,7 @@ _OWNED = "d.user_id = :user_id AND d.feed = :feed AND d.scope = :scope"
 
 @cache
 def _read_statement(dialect: str) -> Prepared:
-    columns = "d.item_id, d.revision, d.hash, d.updated, d.observed, d.deleted"
+    columns = "d.item_id, d.revision, d.hash, d.updated, d.observed, d.deleted, d.swept"
     rows = json_rows(dialect, json_columns(items, ("item_id",)))
     if dialect == MSSQL:
         join = f"{rows} JOIN items AS d {LOCK_HINT} ON d.item_id = s.item_id AND {_OWNED}"
@@ -245,32 +271,36 @@ def _read_statement(dialect: str) -> Prepared:
 
 
 @cache
-def _update_statement(dialect: str) -> sa.TextClause:
-    copied = ("hash", "updated", "deleted", "item_time")
+def _update_statement(dialect: str) -> Prepared:
+    copied = ("hash", "updated", "deleted", "item_time", "swept")
     common = ", ".join(f"{name} = :{name}" for name in ("observed", "changed_at", "message_id", "capture"))
     if dialect == MSSQL:
         rows = json_rows(dialect, json_columns(items, _CHANGED))
         sets = ", ".join(f"{name} = s.{name}" for name in copied)
-        return sa.text(
+        text = (
             f"UPDATE d SET revision = d.revision + 1, {sets}, {common} "  # noqa: S608 - our own names
             f"OUTPUT inserted.item_id, inserted.revision FROM items AS d JOIN {rows} "
             f"ON {_OWNED} AND d.item_id = s.item_id AND d.revision = s.revision"
         )
+        return Prepared(sa.text(text))
     sets = ", ".join(f"{name} = :r_{name}" for name in copied)
-    return sa.text(
+    text = (
         f"UPDATE items AS d SET revision = d.revision + 1, {sets}, {common} "  # noqa: S608 - our own names
         f"WHERE {_OWNED} AND d.item_id = :r_item_id AND d.revision = :r_revision"
     )
+    return Prepared(sa.text(text))
 
 
 @cache
-def _swept_statement(dialect: str) -> Prepared:
-    rows = json_rows(dialect, json_columns(items, ("item_id",)))
+def _met_statement(dialect: str) -> Prepared:
+    noted = ("observed", "updated", "swept")
     if dialect == MSSQL:
-        match = f"{_OWNED} AND d.item_id = s.item_id AND d.swept <> :mark"
-        return Prepared(sa.text(f"UPDATE d SET swept = :mark FROM items AS d JOIN {rows} ON {match}"))  # noqa: S608 - ours
-    match = f"{_OWNED} AND {_among(rows)} AND d.swept <> :mark"
-    return Prepared(sa.text(f"UPDATE items AS d SET swept = :mark WHERE {match}"))  # noqa: S608 - our own names
+        rows = json_rows(dialect, json_columns(items, _MET))
+        sets = ", ".join(f"{name} = s.{name}" for name in noted)
+        text = f"UPDATE d SET {sets} FROM items AS d JOIN {rows} ON {_OWNED} AND d.item_id = s.item_id"  # noqa: S608 - ours
+        return Prepared(sa.text(text))
+    sets = ", ".join(f"{name} = :r_{name}" for name in noted)
+    return Prepared(sa.text(f"UPDATE items AS d SET {sets} WHERE {_OWNED} AND d.item_id = :r_item_id"))  # noqa: S608 - ours
 
 
 def _among(rows: str) -> str:

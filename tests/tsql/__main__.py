@@ -41,7 +41,7 @@ def main() -> int:
     recorder = Recorder(all_sites())
     with recorder.recording(), tempfile.TemporaryDirectory() as folder:
         tests = [str(ROOT / "tests" / name) for name in WORKLOADS]
-        quick = ["-m", "not slow", "-k", "not test_machines", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        quick = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist"]
         pytest.main(["-q", "--no-header", *quick, *tests])
         scenario.run(Path(folder), recorder)
     unseen = recorder.unseen()

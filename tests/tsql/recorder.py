@@ -119,8 +119,12 @@ def server_text(statement: Any, parameters: Mapping[str, Any] | None = None) -> 
         return str(statement.compile(dialect=SERVER))
     names = list(parameters) if parameters and isinstance(statement, sa.Insert | sa.Update) else None
     compiled = statement.compile(dialect=SERVER, column_keys=names, compile_kwargs={"render_postcompile": True})
+    return _numbered(str(compiled))
+
+
+def _numbered(text: str) -> str:
     numbers = iter(range(1, 10_000))
-    return _PLACE.sub(lambda match: f"@P{next(numbers)}", str(compiled))
+    return _PLACE.sub(lambda match: f"@P{next(numbers)}", text)
 
 
 def _modules() -> Sequence[Any]:
@@ -151,6 +155,6 @@ class ServerConnection:
         return []
 
     def exec_driver_sql(self, text: str, parameters: Any = None) -> list[Any]:
-        """Record a text as it is."""
-        self._recorder.add(text, None)
+        """Record a text as the driver gets it."""
+        self._recorder.add(_numbered(text), None)
         return []

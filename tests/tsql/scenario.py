@@ -16,7 +16,7 @@ from pipeline.feeds import load_feeds
 from pipeline.storage import analytics, budgets, chains, children, directory, items, latest, leases, migrate
 from pipeline.storage.analytics import FeedTable
 from pipeline.storage.database import Database
-from pipeline.storage.items import Accepted, Candidate
+from pipeline.storage.items import Accepted, Candidate, Stored, Writing
 from pipeline.storage.marts import load_marts
 from tests.tsql.recorder import Recorder, ServerConnection
 
@@ -60,12 +60,12 @@ def _scopes(connection: sa.Connection) -> None:
 
 
 def _items(connection: sa.Connection) -> None:
-    items._mark_swept(connection, _owner(), ["i1"], 1)
     latest.keep(connection, KEY, [Accepted(ITEM, 1)])
 
 
 def _server_only(connection: Any) -> None:
-    items._revise(connection, _owner(), [("i1", 1, "hash", None, 0, 1)])
+    items._revise(connection, _owner(), [("i1", 1, "hash", None, 0, 1, 1)])
+    items._meet_again(connection, _owner(), [(ITEM, Stored(1, ITEM.hash, None, 1, False, 0))], Writing(2, 2, "m"))
     feeds, marts = load_feeds(), load_marts()
     tables = [FeedTable(feed) for feed in feeds.values()]
     for table in tables:

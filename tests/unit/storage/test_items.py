@@ -47,6 +47,37 @@ def test_an_older_observation_never_replaces_a_newer_one(database: Database) -> 
     assert accept(database, candidate("x", "newer"), observed=6) == [("x", 2)]
 
 
+def test_content_that_was_seen_again_counts_as_seen_then(database: Database) -> None:
+    """A, then B, then A again: the page that saw B may be committed last, and B is not what stands in the API."""
+    accept(database, candidate("x", "A"), observed=2)
+    assert accept(database, candidate("x", "A"), observed=6) == []
+    assert accept(database, candidate("x", "B"), observed=4) == []
+    assert accept(database, candidate("x", "B"), observed=7) == [("x", 2)]
+
+
+def test_a_time_of_change_that_is_not_hashed_is_kept_too(database: Database) -> None:
+    """A feed may declare it and not publish it: the same content with a later one is the later content."""
+    accept(database, candidate("x", "A", updated=2), observed=2)
+    assert accept(database, candidate("x", "A", updated=6), observed=6) == []
+    assert accept(database, candidate("x", "B", updated=4), observed=7) == []
+    assert accept(database, candidate("x", "B", updated=8), observed=8) == [("x", 2)]
+
+
+def test_an_old_page_with_the_same_content_takes_nothing_back(database: Database) -> None:
+    """What was seen rises only: the copy of a doorbell that slept commits what was seen long ago."""
+    accept(database, candidate("x", "A", updated=6), observed=6)
+    assert accept(database, candidate("x", "A", updated=6), observed=2) == []
+    assert accept(database, candidate("x", "B", updated=6), observed=4) == []
+
+
+def test_a_deletion_that_was_seen_again_counts_as_seen_then(database: Database) -> None:
+    """Else a page from between two looks at a deleted post brings it back."""
+    accept(database, candidate("x"), observed=1)
+    assert accept(database, deletion("x", 5), observed=2) == [("x", 2)]
+    assert accept(database, deletion("x", 5), observed=6) == []
+    assert accept(database, candidate("x"), observed=4) == []
+
+
 def test_the_apis_own_time_of_change_comes_before_our_observation(database: Database) -> None:
     """A live event may be observed late and still be the older content."""
     assert accept(database, candidate("x", "new", updated=9), observed=1) == [("x", 1)]
@@ -120,8 +151,8 @@ def test_no_two_observations_each_replace_the_other(
     """Revisions that flap publish the same post for ever."""
     a = deletion("x", 1) if gone_one else candidate("x", one)
     b = deletion("x", 1) if gone_two else candidate("x", two)
-    stored_a = Stored(1, a.hash, a.updated, first, a.deleted)
-    stored_b = Stored(1, b.hash, b.updated, second, b.deleted)
+    stored_a = Stored(1, a.hash, a.updated, first, a.deleted, 0)
+    stored_b = Stored(1, b.hash, b.updated, second, b.deleted, 0)
     assert not (is_newer(a, stored_b, first) and is_newer(b, stored_a, second))
     assert not is_newer(a, stored_a, first + 9)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -61,13 +61,21 @@ class Hold(NamedTuple):
 class SharedBudget:
     """Implements `sources.base.Budget`. A Redis that fails falls back on SQL for that call."""
 
-    def __init__(self, database: Database, cache: Cache, *, minute_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        cache: Cache,
+        *,
+        minute_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._cache = cache
         self._minute = minute_seconds
+        self._clock = clock
         self._looked_at = float("-inf")
         self._until: dict[str, float] = {}
-        """Blocks read from SQL, by this process's monotonic clock."""
+        """Blocks read from SQL, by this process's own clock."""
 
     async def wait(self, keys: Sequence[str]) -> float:
         """Seconds until a call under all these keys may be made; 0 when now."""
@@ -77,12 +85,12 @@ class SharedBudget:
                 return await self._wait_in_redis(client, keys)
             except Exception as error:  # noqa: BLE001 - a hint's store that fails is not the budget's end
                 self._cache.fault(error)
-        if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
-            self._looked_at = time.monotonic()
+        if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self._looked_at = self._clock()
             waits = await self._database.read(_waits)
             self._until = {key: self._looked_at + wait for key, wait in waits.items()}
         latest = max((self._until.get(key, 0.0) for key in keys), default=0.0)
-        return max(0.0, latest - time.monotonic())
+        return max(0.0, latest - self._clock())
 
     async def note(self, notes: Sequence[Note]) -> None:
         """Remember what an answer said; never lowers a block that is still running."""

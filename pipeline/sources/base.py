@@ -194,11 +194,19 @@ class Budget(Protocol):
     """The call budget shared by all instances: Redis, else one SQL row per key."""
 
     async def wait(self, keys: Sequence[str]) -> float:
-        """Seconds until a call under all these keys may be made; 0 when now."""
+        """
+        Seconds until a call under all these keys may be made; 0 when now.
+
+        After a block whose end the API did not tell, the 0 is the right to the one call that finds out.
+        """
         ...
 
     async def note(self, notes: Sequence[UsageNote]) -> None:
         """Remember what an answer said; never lowers a block that is still running."""
+        ...
+
+    async def passed(self, keys: Sequence[str]) -> None:
+        """Note that a call under these keys was answered and none of them is used up: a guessed block is over."""
         ...
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_random_exponential
 
+from pipeline.chains.budget import BLOCK_PERCENT
 from pipeline.sources.base import Fault, FaultKind, UsageNote
 from pipeline.sources.breaker import Breaker, Breakers
 from pipeline.sources.budget import Draws
@@ -189,6 +190,9 @@ class Caller:
         judged = self._dialect.judge(call, answer, body)
         breaker.note(alive=judged is None or judged.kind is not FaultKind.TRANSIENT)
         notes = self._dialect.notes(call, answer, judged)
+        if judged is None or judged.kind not in (FaultKind.THROTTLED, FaultKind.TRANSIENT):
+            full = {note.key for note in notes if note.percent >= BLOCK_PERCENT}
+            await self._budget.passed([key for key in call.keys if key not in full])
         if notes:
             await self._budget.note(notes)
         if judged is None:

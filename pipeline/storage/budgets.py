@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from pipeline.chains.budget import hold
+from pipeline.chains.budget import (
+    BLOCK_PERCENT,
+    FREE,
+    LONGEST_PAUSE_MINUTES,
+    Block,
+    Load,
+    Said,
+    blocked,
+    hold,
+    must_probe,
+    passed,
+    probing,
+    worst,
+)
 from pipeline.chains.protocol import MICROS
-from pipeline.failpoints import failpoint
-from pipeline.storage.cache import DEADLINE_SECONDS, Cache
+from pipeline.storage.budgets_redis import RedisBlocks
+from pipeline.storage.cache import Cache
 from pipeline.storage.database import Database, read_now
 from pipeline.storage.dialect import LOCK_HINT, MSSQL
 from pipeline.storage.tables import budgets
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-# Never lowers an instant that is still ahead: two answers of one moment may arrive in any order.
-_RAISE = """
-local held = tonumber(redis.call('GET', KEYS[1]) or '0')
-local wanted = tonumber(ARGV[1])
-if wanted > held then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
-return 0
-"""
-
 
 LOOK_EVERY_SECONDS = 0.2
 """How long blocks read from SQL are believed: about as long as a call is under way, during which a block by another
@@ -36,19 +37,10 @@ instance could not stop it either. What this process notes counts at once."""
 
 MAX_BLOCKS = 10_000
 
-
-class Note(Protocol):
-    """What an answer said about a budget (`sources.base.UsageNote`)."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def percent(self) -> float: ...
-    @property
-    def wait(self) -> float: ...
-
-
 MAX_HELD = 50
+
+MAX_PERCENT = 1_000_000
+"""What the column is for; headers may say anything."""
 
 
 class Hold(NamedTuple):
@@ -59,7 +51,12 @@ class Hold(NamedTuple):
 
 
 class SharedBudget:
-    """Implements `sources.base.Budget`. A Redis that fails falls back on SQL for that call."""
+    """
+    Implements `sources.base.Budget`. A Redis that fails falls back on SQL for that call.
+
+    The store is written when a block begins, and where the API told no end twice more: by the one call that goes to
+    find out, and when it passed.
+    """
 
     def __init__(
         self,
@@ -74,87 +71,117 @@ class SharedBudget:
         self._minute = minute_seconds
         self._clock = clock
         self._looked_at = float("-inf")
-        self._until: dict[str, float] = {}
+        self._blocks: dict[str, Block] = {}
         """Blocks read from SQL, by this process's own clock."""
+        self._probes: set[str] = set()
+        """The keys for which a call of this process is finding out."""
 
     async def wait(self, keys: Sequence[str]) -> float:
-        """Seconds until a call under all these keys may be made; 0 when now."""
-        client = self._cache.client
-        if client is not None:
+        """Seconds until a call under all these keys may be made; 0 when now, or when this call is to find out."""
+        redis = self._redis()
+        if redis is not None:
             try:
-                return await self._wait_in_redis(client, keys)
+                return await self._wait_in_redis(redis, keys)
             except Exception as error:  # noqa: BLE001 - a hint's store that fails is not the budget's end
                 self._cache.fault(error)
         if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
             self._looked_at = self._clock()
-            waits = await self._database.read(_waits)
-            self._until = {key: self._looked_at + wait for key, wait in waits.items()}
-        latest = max((self._until.get(key, 0.0) for key in keys), default=0.0)
-        return max(0.0, latest - self._clock())
+            blocks = await self._database.read(_blocks, self._minute)
+            self._blocks = {key: _later(block, self._looked_at) for key, block in blocks.items()}
+        now = self._clock()
+        found = {key: self._blocks[key] for key in keys if key in self._blocks}
+        if wait := _longest(found, now):
+            return wait
+        for key in self._guessed(found, now):
+            self._looked_at = float("-inf")
+            if wait := await self._database.write("budget", _probe, key, self._minute):
+                return wait
+            self._remember_probe(key)
+        return 0.0
 
-    async def note(self, notes: Sequence[Note]) -> None:
+    async def note(self, notes: Sequence[Said]) -> None:
         """Remember what an answer said; never lowers a block that is still running."""
-        holds = {note.key: hold(note.percent, note.wait, minute_seconds=self._minute) for note in notes}
-        held = {key: seconds for key, seconds in holds.items() if seconds > 0}
-        if not held:
+        loads = {key: load for key, load in worst(notes).items() if hold(*load)}
+        if not loads:
             return
-        client = self._cache.client
-        if client is not None:
+        self._probes -= {key for key, load in loads.items() if load.percent >= BLOCK_PERCENT}
+        redis = self._redis()
+        if redis is not None:
             try:
-                await self._note_in_redis(client, held)
+                for key, load in loads.items():
+                    await redis.change(key, partial(blocked, load=load, minute_seconds=self._minute))
             except Exception as error:  # noqa: BLE001 - as above
                 self._cache.fault(error)
             else:
                 return
-        percents = {note.key: note.percent for note in notes}
-        await self._database.write("budget", _note, held, percents)
+        await self._database.write("budget", _note, loads, self._minute)
+        self._looked_at = float("-inf")
+
+    async def passed(self, keys: Sequence[str]) -> None:
+        """Note that a call under these keys was answered; costs nothing unless this process was finding out."""
+        found = [key for key in keys if key in self._probes]
+        if not found:
+            return
+        self._probes.difference_update(found)
+        redis = self._redis()
+        if redis is not None:
+            try:
+                for key in found:
+                    await redis.change(key, passed)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._cache.fault(error)
+            else:
+                return
+        await self._database.write("budget", _passed, found)
         self._looked_at = float("-inf")
 
     async def held(self) -> list[Hold]:
         """Give what is blocked now, the longest first, at most MAX_HELD; for people."""
         found = await self._database.read(_held)
-        client = self._cache.client
-        if client is not None:
+        redis = self._redis()
+        if redis is not None:
             try:
-                found += await self._held_in_redis(client)
+                blocks = await redis.some(MAX_HELD)
+                found += [Hold(key, int(block.until * MICROS)) for key, block in blocks.items()]
             except Exception as error:  # noqa: BLE001 - as above
                 self._cache.fault(error)
-        return sorted(found, key=lambda hold: -hold.until)[:MAX_HELD]
+        running = [hold for hold in found if hold.until > time.time() * MICROS]
+        return sorted(running, key=lambda hold: -hold.until)[:MAX_HELD]
 
-    async def _held_in_redis(self, client: Redis) -> list[Hold]:
-        failpoint("cache.budget.before")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            names = []
-            async for name in client.scan_iter(match=_name("*"), count=MAX_HELD):
-                names.append(name.decode() if isinstance(name, bytes) else str(name))
-                if len(names) >= MAX_HELD:
-                    break
-            values = await client.mget(names) if names else []
-        holds = [
-            Hold(name.removeprefix(_name("")), int(float(value) * MICROS))
-            for name, value in zip(names, values, strict=True)
-            if value
-        ]
-        return [hold for hold in holds if hold.until > time.time() * MICROS]
+    async def _wait_in_redis(self, redis: RedisBlocks, keys: Sequence[str]) -> float:
+        found, now = await redis.read(keys), time.time()
+        if wait := _longest(found, now):
+            return wait
+        for key in self._guessed(found, now):
+            before, after = await redis.change(key, self._probing)
+            if before == after and after != FREE:  # somebody else's call finds out
+                return max(after.until - now, 0.0)
+            self._remember_probe(key)
+        return 0.0
 
-    async def _wait_in_redis(self, client: Redis, keys: Sequence[str]) -> float:
-        failpoint("cache.budget.before")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            found = await client.mget([_name(key) for key in keys])
-        latest = max((float(value) for value in found if value), default=0.0)
-        return max(0.0, latest - time.time())
+    def _redis(self) -> RedisBlocks | None:
+        client = self._cache.client
+        return None if client is None else RedisBlocks(client, minute_seconds=self._minute)
 
-    async def _note_in_redis(self, client: Redis, held: dict[str, float]) -> None:
-        failpoint("cache.budget.before")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            pipe = client.pipeline(transaction=False)
-            for key, seconds in held.items():
-                pipe.eval(_RAISE, 1, _name(key), f"{time.time() + seconds:.3f}", str(int(seconds * 1000) + 1000))
-            await pipe.execute()
+    def _guessed(self, found: Mapping[str, Block], now: float) -> list[str]:
+        return sorted(key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute))
+
+    def _probing(self, block: Block, now: float) -> Block:
+        due = must_probe(block, now, minute_seconds=self._minute)
+        return probing(block, now, minute_seconds=self._minute) if due else block
+
+    def _remember_probe(self, key: str) -> None:
+        if len(self._probes) >= MAX_BLOCKS:
+            self._probes.clear()  # of calls that never came back; their pauses are forgotten in time
+        self._probes.add(key)
 
 
-def _name(key: str) -> str:
-    return f"budget:{key}"
+def _longest(blocks: Mapping[str, Block], now: float) -> float:
+    return max((block.until - now for block in blocks.values() if block.until > now), default=0.0)
+
+
+def _later(block: Block, seconds: float) -> Block:
+    return Block(block.until + seconds, block.since + seconds, block.pause)
 
 
 def _held(connection: Connection) -> list[Hold]:
@@ -167,23 +194,69 @@ def _held(connection: Connection) -> list[Hold]:
     return [Hold(*row) for row in rows]
 
 
-def _waits(connection: Connection) -> dict[str, float]:
+def _blocks(connection: Connection, minute_seconds: float) -> dict[str, Block]:
+    """Give the blocks that run, and those that were a guess and are remembered, in seconds from now."""
     now = read_now(connection)
+    remembered = now - int(LONGEST_PAUSE_MINUTES * minute_seconds * MICROS)
     rows = connection.execute(
-        sa.select(budgets.c.name, budgets.c.not_before).where(budgets.c.not_before > now).limit(MAX_BLOCKS)
+        sa.select(budgets.c.name, budgets.c.not_before, budgets.c.updated_at, budgets.c.pause)
+        .where(budgets.c.not_before > remembered, sa.or_(budgets.c.not_before > now, budgets.c.pause > 0))
+        .limit(MAX_BLOCKS)
     )
-    return {row.name: (row.not_before - now) / MICROS for row in rows}
+    return {row.name: _block(row, now) for row in rows}
 
 
-def _note(connection: Connection, held: dict[str, float], percents: dict[str, float]) -> None:
+def _note(connection: Connection, loads: Mapping[str, Load], minute_seconds: float) -> None:
     now = read_now(connection)
-    for key, seconds in sorted(held.items()):  # in one order, so that two processes cannot lock each other out
-        until = now + int(seconds * MICROS)
-        row = connection.execute(
-            sa.select(budgets.c.not_before).where(budgets.c.name == key).with_hint(budgets, LOCK_HINT, MSSQL)
-        ).first()
-        values = {"not_before": until, "percent": int(percents[key]), "updated_at": now}
-        if row is None:
+    for key, load in sorted(loads.items()):  # in one order, so that two processes cannot lock each other out
+        known = _locked(connection, key, now)
+        block = blocked(known or FREE, 0.0, load, minute_seconds=minute_seconds)
+        if block == known:
+            continue
+        values = {**_columns(block, now), "percent": min(int(load.percent), MAX_PERCENT)}
+        if known is None:
             connection.execute(sa.insert(budgets), {"name": key, **values})
-        elif until > row.not_before:
+        else:
             connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))
+
+
+def _probe(connection: Connection, key: str, minute_seconds: float) -> float:
+    """Take the right to find out whether a block is over: 0, or the seconds to wait for the call that has it."""
+    now = read_now(connection)
+    block = _locked(connection, key, now) or FREE
+    if not must_probe(block, 0.0, minute_seconds=minute_seconds):
+        return max(block.until, 0.0)
+    values = _columns(probing(block, 0.0, minute_seconds=minute_seconds), now)
+    connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))
+    return 0.0
+
+
+def _passed(connection: Connection, keys: Sequence[str]) -> None:
+    now = read_now(connection)
+    for key in sorted(keys):
+        block = _locked(connection, key, now) or FREE
+        if block != FREE and passed(block, 0.0) == FREE:
+            values = _columns(FREE, now)
+            connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))
+
+
+def _locked(connection: Connection, key: str, now: int) -> Block | None:
+    row = connection.execute(
+        sa.select(budgets.c.not_before, budgets.c.updated_at, budgets.c.pause)
+        .where(budgets.c.name == key)
+        .with_hint(budgets, LOCK_HINT, MSSQL)
+    ).first()
+    return None if row is None else _block(row, now)
+
+
+def _block(row: Any, now: int) -> Block:
+    """Read a row; seconds from now."""
+    return Block((row.not_before - now) / MICROS, (row.updated_at - now) / MICROS, row.pause / MICROS)
+
+
+def _columns(block: Block, now: int) -> dict[str, int]:
+    return {
+        "not_before": now + round(block.until * MICROS),
+        "updated_at": now + round(block.since * MICROS),
+        "pause": round(block.pause * MICROS),
+    }

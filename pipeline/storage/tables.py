@@ -219,6 +219,7 @@ budgets = Table(
     Column("not_before", BigInteger, nullable=False),
     Column("percent", Integer, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("pause", BigInteger, nullable=False),
 )
 
 queues = Table(

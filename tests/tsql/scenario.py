@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from unittest import mock
 import sqlalchemy as sa
 
 from pipeline.bus.data import DataMessage
+from pipeline.chains.budget import Load
 from pipeline.chains.protocol import Key, Lane
 from pipeline.feeds import load_feeds
 from pipeline.storage import analytics, budgets, chains, children, directory, items, latest, leases, migrate
@@ -45,9 +47,13 @@ def _leases(connection: sa.Connection) -> None:
 
 
 def _budgets(connection: sa.Connection) -> None:
-    for seconds in (1.0, 9.0):
-        budgets._note(connection, {"k": seconds}, {"k": 50.0})
-    budgets._waits(connection)
+    for wait in (0.0, 900.0):
+        budgets._note(connection, {"k": Load(100.0, wait)}, minute_seconds=60.0)
+    budgets._blocks(connection, minute_seconds=60.0)
+    budgets._note(connection, {"guessed": Load(100.0, 0.0)}, minute_seconds=1e-6)
+    time.sleep(0.001)
+    budgets._probe(connection, "guessed", minute_seconds=60.0)
+    budgets._passed(connection, ["guessed"])
 
 
 def _scopes(connection: sa.Connection) -> None:

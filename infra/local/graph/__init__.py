@@ -22,6 +22,11 @@ POST   /__sim/users/{user}/token    `{action: rotate|revoke|expire|revive, subco
 POST   /__sim/clock     `{advance: seconds}` or `{now: instant, fixed: bool}`; GET
 POST   /__sim/reset     `{what: [calls, faults, script, budgets, jobs, world]}`, everything by default
 
+With `--state FILE` the world outlives its process: every change is written there before it is answered (`journal`), and
+a start on the same file makes it again (`replay`) with its times, versions, ids, tokens, faults, budgets' limits and
+reports. What counts calls begins anew: the log, what budgets have used, how often a fault has hit and which calls its
+`rate` picks, and the calls that a change with `at_call` waits for. A start on the file of another world is refused.
+
 Reading order: `world` and `seeded` (what there is), `reader` (how the API shows it), `app` (tokens, budgets, faults,
 routes), `control` (the endpoints under `/__sim/`). It imports nothing of the product.
 """

@@ -7,6 +7,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ from infra.local.graph.fields import parse
 from infra.local.graph.fragments import STEADY_KINDS, Fragments, is_steady
 from infra.local.graph.http_server import Request, Response
 from infra.local.graph.insights import Reports
+from infra.local.graph.journal import Journal
 from infra.local.graph.rules import Rule, Rules
 from infra.local.graph.script import Script
 from infra.local.graph.tokens import APP_ID, Grant, Tokens
@@ -95,7 +97,9 @@ class GraphApp:
         proof_required: bool = False,
         throttle_status: int = 400,
         job_polls: int = 2,
+        journal: Journal | None = None,
     ) -> None:
+        self.note = (journal or Journal(None)).note
         self._make_world = make_world
         self._proof_required = proof_required
         self._job_polls = job_polls
@@ -116,7 +120,7 @@ class GraphApp:
 
     def fast(self, head: bytes) -> tuple[bytes, bytes] | None:
         """Serve a page from the cache if nothing stands against it."""
-        if (self.faults.active and self.faults.live) or self.script.steps or self.world.reveal():
+        if (self.faults.active and self.faults.live) or self.script.steps or self.reveal():
             return None
         end = head.find(b" HTTP/1.1\r\n")
         lowered = head.lower()
@@ -142,10 +146,21 @@ class GraphApp:
         return page.head + b"date: " + self.clock.http_date() + b"\r\n" + usage + trace, page.body
 
     def handle(self, request: Request) -> Response:
-        """Answer any call."""
-        if request.path.startswith("/__sim"):
-            return self.control.handle(request)
-        self.world.reveal()
+        """Answer any call; the world's time stands meanwhile."""
+        with self.clock.standing():
+            return self.control.handle(request) if request.path.startswith("/__sim") else self._called(request)
+
+    def reveal(self) -> bool:
+        """Show what has become visible; True if anything has."""
+        if not self.world.is_due():
+            return False
+        with self.clock.standing():
+            self.note("reveal")
+            self.world.reveal()
+        return True
+
+    def _called(self, request: Request) -> Response:
+        self.reveal()
         call = self._open(request)
         if self.script.steps and self.script.before_call(f"{request.method} {request.target}", self._pointed_at(call)):
             self._aim(call)
@@ -209,9 +224,9 @@ class GraphApp:
 
     def _populate(self) -> None:
         self.world: World = self._make_world()
-        self.tokens = Tokens(self.world, self.world.clock, proof_required=self._proof_required)
-        self.script = Script(self.world)
-        self.reports = Reports(self.world, polls=self._job_polls)
+        self.tokens = Tokens(self.world, self.world.clock, self.note, proof_required=self._proof_required)
+        self.script = Script(self.world, self.note)
+        self.reports = Reports(self.world, self.note, polls=self._job_polls)
         self._fragments = Fragments()
 
     def _open(self, request: Request) -> Exchange:
@@ -390,7 +405,10 @@ class GraphApp:
         return body
 
     def _spoiled(self, call: Exchange, body: Body) -> Body:
+        before = len(self.served_malformed)
         call.raw = faults.on_items(call.rules, self.world.seed, body["data"], self.served_malformed)
+        if len(self.served_malformed) > before:
+            self.note("served_malformed", items=dict(islice(self.served_malformed.items(), before, None)))
         call.items = len(body["data"])
         return body
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from email.utils import formatdate
 from functools import lru_cache
@@ -31,12 +32,39 @@ class Clock:
         self._start = fixed.timestamp() if fixed else wall()
         self._fixed = fixed is not None
         self._skipped = 0.0
+        self._standing: float | None = None
         self._date = (-1, b"")
 
     def now(self) -> float:
         """Give the world's time as unix seconds."""
-        running = 0.0 if self._fixed else self._timer() - self._origin
-        return self._start + running
+        return self._moving() if self._standing is None else self._standing
+
+    @contextlib.contextmanager
+    def standing(self, at: float | None = None) -> Iterator[None]:
+        """Let the world's time stand while something happens; with `at`, put the clock there first."""
+        if self._standing is not None:
+            yield
+            return
+        if at is not None:
+            self._put(at)
+        self._standing = self._moving() if at is None else at
+        try:
+            yield
+        finally:
+            self._standing = None
+
+    def catch_up(self, seconds: float) -> None:
+        """Let a clock that runs have run for so long while nobody looked."""
+        if not self._fixed:
+            self._start += seconds
+
+    def _moving(self) -> float:
+        return self._start + (0.0 if self._fixed else self._timer() - self._origin)
+
+    def _put(self, moment: float) -> None:
+        self._start += moment - self._moving()
+        if self._standing is not None:
+            self._standing = moment
 
     def elapsed(self) -> float:
         """Give the API's seconds since the start; moving the clock counts one to one."""
@@ -44,14 +72,14 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Move the world's clock, also backwards."""
-        self._start += seconds
+        self._put(self.now() + seconds)
         self._skipped += max(seconds, 0.0)
 
     def set(self, moment: float, *, fixed: bool) -> None:
         """Put the world's clock to `moment` (unix seconds), and let it stand or run from there."""
         self._skipped += max(moment - self.now(), 0.0)
         self._fixed = fixed
-        self._start += moment - self.now()
+        self._put(moment)
 
     def http_date(self) -> bytes:
         """Give the value of the `Date` header; computed once a second."""

@@ -28,6 +28,10 @@ class Refused(ValueError):
     """A control call that makes no sense: the text says why."""
 
 
+REFUSALS = (Refused, BadRule, BadChange, ValueError, TypeError, KeyError, AttributeError, OverflowError)
+"""What a control call with a strange body may raise; whoever starts on a state file meets it again."""
+
+
 class Control:
     """Answers control calls; every refusal is a 400 with its reason."""
 
@@ -56,14 +60,21 @@ class Control:
         try:
             body = orjson.loads(request.body) if request.body else {}
             if len(parts) == 3 and (parts[0], parts[2], request.method) == ("users", "token", "POST"):
+                self._note(request, body)
                 answer: Answer = self.token(parts[1], body)
             elif route := self._routes.get((request.method, "/".join(parts))):
+                self._note(request, body)
                 answer = route(query, body)
             else:
                 return _json(404, {"refused": f"no control endpoint {request.method} {request.path}"})
-        except (Refused, BadRule, BadChange, ValueError) as error:
+        except REFUSALS as error:
             return _json(400, {"refused": str(error)})
         return _json(200, answer)
+
+    def _note(self, request: Request, body: Any) -> None:
+        """Take down what may change something, refused or not: a refused list of changes may be half made."""
+        if request.method != "GET":
+            self._app.note("control", method=request.method, target=request.target, body=body)
 
     def world(self, query: dict[str, str], body: Any) -> Answer:
         """Who there is: users with tokens, pages, ad accounts and counts."""
@@ -114,7 +125,7 @@ class Control:
             fields=parse(query["fields"]) if query.get("fields") else None,
             with_items=query.get("items", "") in {"1", "true"},
         )
-        app.world.reveal()
+        app.reveal()
         found = list(truth.rows(app.world, app.reports, wanted, self._project, self._malformed))
         for row in found:
             row["malformed_served"] = app.served_malformed.get(row["id"], False)

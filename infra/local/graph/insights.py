@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from infra.local.graph import nodes
 from infra.local.graph.errors import GraphError, invalid
 from infra.local.graph.fields import parse
+from infra.local.graph.journal import Note
 from infra.local.graph.reader import CURSOR_PARAMS, Context, limit_of
 from infra.local.graph.rules import Rule
 from infra.local.graph.seeded import mix
@@ -60,10 +61,12 @@ class Run:
 class Reports:
     """The insights of one world."""
 
-    def __init__(self, world: World, *, polls: int = 2) -> None:
+    def __init__(self, world: World, note: Note, *, polls: int = 2) -> None:
         self._world = world
+        self._note = note
         self._polls = polls
         self._runs: dict[str, Run] = {}
+        self._last = FIRST_RUN
 
     def clear(self) -> None:
         """Forget every run."""
@@ -77,13 +80,23 @@ class Reports:
         """Start a run; a wrong parameter is refused here, as the API does."""
         kept = {name: value for name, value in params.items() if name not in CURSOR_PARAMS}
         self._rows(item, kept, probe=True)
-        run = Run(str(FIRST_RUN + len(self._runs) + 1), item, kept, int(self._world.clock.now()))
+        mode, extra_polls = "", 0
         for rule in rules:
             if rule.kind.startswith("job_"):
-                run.mode = rule.kind
-                run.extra_polls = int(rule.options.get("polls", 2))
+                mode, extra_polls = rule.kind, int(rule.options.get("polls", 2))
+        self._note("report", item=item.id, params=kept, mode=mode, extra_polls=extra_polls)
+        return {"report_run_id": self.add(item, kept, mode=mode, extra_polls=extra_polls).id}
+
+    def add(self, item: Item, params: dict[str, str], *, mode: str, extra_polls: int) -> Run:
+        """Start a run that was not refused."""
+        self._last += 1
+        run = Run(str(self._last), item, params, int(self._world.clock.now()), mode, extra_polls)
         self._runs[run.id] = run
-        return {"report_run_id": run.id}
+        return run
+
+    def complete(self, run: Run, polls: int) -> None:
+        """Let a run be done at this poll."""
+        run.polls, run.completed = polls, int(self._world.clock.now())
 
     def read(
         self, run: Run, edge: str, context: Context, params: Mapping[str, str], rules: list[Rule], path: str
@@ -129,7 +142,8 @@ class Reports:
         elif run.mode == "job_100_running" and needed <= step < needed + run.extra_polls:
             status, percent = "Job Running", 100
         if status == "Job Completed" and run.completed is None:
-            run.completed = int(self._world.clock.now())
+            self._note("report_done", run=run.id, polls=run.polls)
+            self.complete(run, run.polls)
         body: Body = {
             "id": run.id,
             "account_id": _account_of(self._world, run.account).removeprefix("act_"),

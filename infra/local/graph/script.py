@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from infra.local.graph.clock import instant, iso
+from infra.local.graph.journal import Note
 from infra.local.graph.seeded import COMMENTS_A_POST
 from infra.local.graph.world import Body, Item, World
 
@@ -40,8 +41,9 @@ class Step:
 class Script:
     """Makes changes, and keeps those that wait."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, note: Note) -> None:
         self._world = world
+        self._note = note
         self._random = Random(f"{world.seed}/changes")
         self.steps: list[Step] = []
 
@@ -70,9 +72,14 @@ class Script:
                 if step.seen >= step.at_call:
                     due.append(step)
         for step in due:
-            self.steps.remove(step)
-            self._make(step.change, cursor_item)
+            number = next(place for place, waiting in enumerate(self.steps) if waiting is step)
+            self._note("step", number=number, cursor_item=cursor_item.id if cursor_item else None)
+            self.make_step(number, cursor_item)
         return bool(due)
+
+    def make_step(self, number: int, cursor_item: Item | None) -> None:
+        """Make a change that waited. Raises BadChange; it waits no longer all the same."""
+        self._make(self.steps.pop(number).change, cursor_item)
 
     def _make(self, change: Mapping[str, Any], cursor_item: Item | None = None) -> list[Item]:
         action = change["do"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from infra.local.graph.app import GraphApp
 from infra.local.graph.budgets import KINDS
 from infra.local.graph.clock import Clock
 from infra.local.graph.http_server import listening
+from infra.local.graph.journal import Journal
+from infra.local.graph.replay import repeat
 from infra.local.graph.seeded import Shape
 from infra.local.graph.world import World
 
@@ -36,6 +40,7 @@ class Options:
     throttle_status: int = 400
     job_polls: int = 2
     prebuild: str = ""
+    state: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -47,27 +52,43 @@ class GraphSimulator:
 
 
 def build(options: Options) -> GraphApp:
-    """Make the simulator without a port. Raises BadWorld, BadRule or ValueError for options that make no sense."""
+    """
+    Make the simulator without a port, as its state file left it if there is one.
+
+    Raises BadWorld, BadRule, BadState or ValueError for options that make no sense, OSError for files.
+    """
     clock = Clock(fixed=options.now, scale=options.time_scale)
+    journal = Journal(options.state)
 
     def make_world() -> World:
         if options.world is not None:
             return world_file.load(options.world, seed=options.shape.seed, clock=clock)
         return seeded.build(options.shape, clock)
 
-    app = GraphApp(
-        make_world,
-        public_url=options.public_url,
-        time_paging=options.time_paging,
-        proof_required=options.proof_required,
-        throttle_status=options.throttle_status,
-        job_polls=options.job_polls,
-    )
-    app.budgets.set(options.budgets)
-    app.control.add_faults({}, list(options.faults))
+    with clock.standing(journal.born):
+        journal.begin(clock, _made_from(options))
+        app = GraphApp(
+            make_world,
+            public_url=options.public_url,
+            time_paging=options.time_paging,
+            proof_required=options.proof_required,
+            throttle_status=options.throttle_status,
+            job_polls=options.job_polls,
+            journal=journal,
+        )
+        app.budgets.set(options.budgets)
+        app.control.add_faults({}, list(options.faults))
+    journal.replay(clock, partial(repeat, app))
     if options.prebuild:
         app.prebuild(options.prebuild)
     return app
+
+
+def _made_from(options: Options) -> dict[str, object]:
+    """Give all that decides what the world is like before anything happens to it."""
+    now = options.now.isoformat() if options.now else None
+    file = hashlib.sha256(options.world.read_bytes()).hexdigest() if options.world else None
+    return {**asdict(options.shape), "world": file, "now": now, "time_scale": options.time_scale}
 
 
 @contextlib.asynccontextmanager
@@ -111,6 +132,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, str, int]:
     add("--throttle-status", type=int, choices=(400, 429), default=400)
     add("--job-polls", type=whole(1, 1_000), default=2, help="a report run is done at this poll")
     add("--prebuild", default="", metavar="FIELDS", help="encode every post with these fields before serving")
+    add("--state", type=Path, metavar="FILE", help="keep what happens to the world here, and go on from there")
     given = parser.parse_args(argv)
     if given.world is not None and not given.world.is_file():
         parser.error(f"argument --world: there is no file {str(given.world)!r}")
@@ -134,5 +156,6 @@ def parse(argv: Sequence[str]) -> tuple[Options, str, int]:
         throttle_status=given.throttle_status,
         job_polls=given.job_polls,
         prebuild=given.prebuild,
+        state=given.state,
     )  # fmt: skip
     return options, given.host, given.port

@@ -11,6 +11,7 @@ from typing import Any
 
 from infra.local.graph.clock import Clock
 from infra.local.graph.errors import GraphError, invalid
+from infra.local.graph.journal import Note
 from infra.local.graph.world import Item, User, World
 
 APP_ID = "4200000000"
@@ -36,8 +37,9 @@ class Grant:
 class Tokens:
     """Every token of the world."""
 
-    def __init__(self, world: World, clock: Clock, *, proof_required: bool = False) -> None:
+    def __init__(self, world: World, clock: Clock, note: Note, *, proof_required: bool = False) -> None:
         self._world = world
+        self._note = note
         self._clock = clock
         self._proof_required = proof_required
         self._grants: dict[str, Grant] = {APP_TOKEN: Grant(APP_TOKEN, None)}
@@ -112,11 +114,17 @@ class Tokens:
         grant = self.check(params.get("fb_exchange_token", ""), {})
         if grant.user is None or grant.page:
             raise invalid("Only user tokens can be exchanged", blame="fb_exchange_token")
-        self._issued += 1
-        alias = self._world.users[grant.user].alias
-        fresh = Grant(f"tok-{alias}-x{self._issued}", grant.user, issued=int(self._clock.now()))
-        self._grants[fresh.token] = fresh
+        self._note("exchange", user=grant.user)
+        fresh = self.add_long_lived(grant.user)
         return {"access_token": fresh.token, "token_type": "bearer", "expires_in": LONG_LIVED_SECONDS}
+
+    def add_long_lived(self, user_id: str) -> Grant:
+        """Issue one more token beside the user's present one."""
+        self._issued += 1
+        alias = self._world.users[user_id].alias
+        fresh = Grant(f"tok-{alias}-x{self._issued}", user_id, issued=int(self._clock.now()))
+        self._grants[fresh.token] = fresh
+        return fresh
 
     def debug(self, token: str) -> dict[str, Any]:
         """Answer `debug_token`."""

@@ -223,15 +223,16 @@ class World:
         else:
             self.home(item).show(item)
 
-    def reveal(self) -> bool:
-        """Show what has become visible; True if anything has."""
-        if not self._pending or self._pending[0][0] > self.clock.now():
-            return False
+    def is_due(self) -> bool:
+        """Tell whether anything has become visible that nobody was shown yet."""
+        return bool(self._pending) and self._pending[0][0] <= self.clock.now()
+
+    def reveal(self) -> None:
+        """Show what has become visible."""
         while self._pending and self._pending[0][0] <= self.clock.now():
             item = heapq.heappop(self._pending)[2]
             if item.deleted_at is None:
                 self.show(item)
-        return True
 
     def touch(self, item: Item, changes: Body | None = None) -> None:
         """Make a new version of an item: None removes a field, anything else sets it."""

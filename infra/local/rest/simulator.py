@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,13 +18,15 @@ import orjson
 from infra.local.graph import arguments
 from infra.local.graph.calls import Calls
 from infra.local.graph.clock import Clock
+from infra.local.graph.control import REFUSALS
 from infra.local.graph.http_server import Request, Response, listening
+from infra.local.graph.journal import BadState, Event, Journal
 from infra.local.graph.rules import Rule, Rules
 from infra.local.rest import transactions
 from infra.local.rest.transactions import Ledger, Transaction, truth
 
 KINDS = {
-    "throttle": ("retry_after",),
+    "throttle": ("retry_after", "silent"),
     "error500": ("status",),
     "malformed_item": ("share", "ids", "index"),
     "slow": ("seconds",),
@@ -48,6 +51,7 @@ class Options:
     """Per key; above it 429. 0: no limit."""
     time_scale: float = 1.0
     now: Any = None
+    state: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Window:
     minute: int = -1
     count: int = 0
     blocked_until: float = 0.0
+    silent: bool = False
+    """Whether the block is not told."""
 
 
 @dataclass
@@ -82,17 +88,23 @@ class RestApp:
         self._random = Random(f"{self.options.seed}/changes")
         self._windows: dict[str, Window] = {}
         self._spoiled: set[int] = set()
-        self._populate()
+        self._journal = Journal(self.options.state)
+        with self.clock.standing(self._journal.born):
+            self._journal.begin(self.clock, self._made_from())
+            self._populate()
+        self._journal.replay(self.clock, self._repeat)
 
     def fast(self, head: bytes) -> tuple[bytes, bytes] | None:
         """Have every call parsed: this API is here for its manners, not for speed."""
         return None
 
     def handle(self, request: Request) -> Response:
-        """Answer any call."""
+        """Answer any call; the world's time stands meanwhile."""
         query = dict(parse_qsl(request.query))
-        if request.path.startswith("/__sim/"):
-            return self._control(request, query)
+        with self.clock.standing():
+            return self._control(request, query) if request.path.startswith("/__sim/") else self._called(request, query)
+
+    def _called(self, request: Request, query: dict[str, str]) -> Response:
         user = self._keys.get(request.headers.get("x-api-key", ""), "")
         line = f"{request.method} {request.target}"
         rules = self.faults.hits(line=line, user=user, edge="transactions") if self.faults.active else []
@@ -119,7 +131,8 @@ class RestApp:
             return _error(403, "forbidden", "the key is another user's"), 0
         for rule in rules:
             if rule.kind == "throttle":
-                return self._throttled(user, float(rule.options.get("retry_after", 1))), 0
+                wait, silent = float(rule.options.get("retry_after", 1)), bool(rule.options.get("silent"))
+                return self._throttled(user, wait, silent=silent), 0
             if rule.kind == "reset":
                 return Response(reset=True), 0
             if rule.kind == "html500":
@@ -127,7 +140,7 @@ class RestApp:
             if rule.kind == "error500":
                 return _error(int(rule.options.get("status", 500)), "internal", "something went wrong"), 0
         if (wait := self._spend(user)) > 0:
-            return self._throttled(user, wait), 0
+            return self._throttled(user, wait, silent=self._windows[user].silent), 0
         return self._one(int(wanted["id"]), user) if wanted["id"] else self._page(query, user, rules)
 
     def _one(self, transaction_id: int, user: str) -> tuple[Response, int]:
@@ -159,7 +172,9 @@ class RestApp:
     def _spoil(self, rules: list[Rule], entry: Transaction, index: int) -> dict[str, Any]:
         for rule in rules:
             if rule.kind == "malformed_item" and self._spoils(rule, entry, index):
-                self._spoiled.add(entry.item["id"])
+                if entry.item["id"] not in self._spoiled:
+                    self._journal.note("served_malformed", id=entry.item["id"])
+                    self._spoiled.add(entry.item["id"])
                 return entry.item | {"created_at": "not a time", "amount": "NaN"}
         return entry.item
 
@@ -171,12 +186,14 @@ class RestApp:
             return int.from_bytes(digest) < float(rule.options["share"]) * 2**32
         return index == int(rule.options.get("index", 0))
 
-    def _throttled(self, user: str, wait: float) -> Response:
-        """Refuse with `Retry-After` in whole seconds of real time."""
+    def _throttled(self, user: str, wait: float, *, silent: bool) -> Response:
+        """Refuse with `Retry-After` in whole seconds of real time, or without it."""
         window = self._windows.setdefault(user, Window())
+        window.silent = silent
         window.blocked_until = max(window.blocked_until, self.clock.elapsed() + wait)
         response = _error(429, "too_many_requests", "slow down")
-        response.headers.append(("retry-after", str(max(1, -(-int(1000 * wait / self.clock.scale) // 1000)))))
+        if not silent:
+            response.headers.append(("retry-after", str(max(1, -(-int(1000 * wait / self.clock.scale) // 1000)))))
         return response
 
     def _is_blocked(self, user: str) -> bool:
@@ -188,6 +205,7 @@ class RestApp:
         if now < window.blocked_until:
             return window.blocked_until - now
         minute = int(now // 60)
+        window.silent = False
         if window.minute != minute:
             window.minute, window.count = minute, 0
         window.count += 1
@@ -201,12 +219,29 @@ class RestApp:
         )
         self._keys = {f"key-{index}": user for index, user in enumerate(self.ledger.users)}
 
+    def _made_from(self) -> dict[str, object]:
+        """Give all that decides what the ledger is like before anything happens to it."""
+        shape = {name: value for name, value in asdict(self.options).items() if name not in {"state", "now"}}
+        return {**shape, "now": self.options.now.isoformat() if self.options.now else None}
+
+    def _repeat(self, event: Event) -> None:
+        """Make one change again; what was refused is refused again. Raises BadState."""
+        if event["do"] == "served_malformed":
+            self._spoiled.add(event["id"])
+        elif event["do"] == "control":
+            with contextlib.suppress(*REFUSALS):
+                self.control(event["name"], event["query"], event["body"])
+        else:
+            raise BadState(f"the state file tells of {event['do']!r}, which this simulator does not know")
+
     def _control(self, request: Request, query: dict[str, str]) -> Response:
         name = f"{request.method} {request.path.removeprefix('/__sim/')}"
         try:
             body = orjson.loads(request.body) if request.body else {}
+            if request.method != "GET":
+                self._journal.note("control", name=name, query=query, body=body)
             return Response(200, orjson.dumps(self.control(name, query, body)), [("content-type", "application/json")])
-        except (ValueError, KeyError, TypeError) as error:
+        except REFUSALS as error:
             return _error(400, "refused", str(error))
 
     def control(self, name: str, query: dict[str, str], body: Any) -> dict[str, Any]:
@@ -310,6 +345,7 @@ def parse(argv: Sequence[str]) -> tuple[Options, str, int]:
     add("--calls-per-minute", type=whole(0), default=0, help="per key; 0: no limit")
     add("--time-scale", type=arguments.scale, default=1.0, help="a minute of waiting lasts 60/SCALE seconds")
     add("--now", type=arguments.moment, help="fix the world's clock at this instant")
+    add("--state", type=Path, metavar="FILE", help="keep what happens to the ledger here, and go on from there")
     given = parser.parse_args(argv)
-    names = ("seed", "users", "transactions", "spread", "calls_per_minute", "time_scale", "now")
+    names = ("seed", "users", "transactions", "spread", "calls_per_minute", "time_scale", "now", "state")
     return Options(**{name: getattr(given, name) for name in names}), given.host, given.port

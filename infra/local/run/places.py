@@ -79,6 +79,10 @@ class Places:
         """The app's settings, for a shell: what a person's own commands need to meet this box."""
         return self.folder / "app.env"
 
+    def state(self, name: str) -> Path:
+        """Give the file in which a simulator keeps what happens to its world."""
+        return self.folder / f"{name}-state.jsonl"
+
     def log(self, name: str) -> Path:
         """Give a process's log file."""
         return self.folder / "logs" / f"{name}.log"

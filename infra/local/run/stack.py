@@ -118,10 +118,9 @@ class Stack:
 
     def _processes(self) -> list[Process]:
         found = [self._module("servicebus", self._bus_options(), self.bus, "/health")]
-        found.append(self._module("graph", self._graph_options(), self.graph, "/__sim/calls"))
+        found.append(self._module("graph", self._simulator("graph", self.wanted.graph), self.graph, "/__sim/calls"))
         if self.wanted.rest is not None:
-            options = ["--port", str(self.places.ports.rest), *self.wanted.rest]
-            found.append(self._module("rest", options, self.rest, "/__sim/calls"))
+            found.append(self._module("rest", self._simulator("rest", self.wanted.rest), self.rest, "/__sim/calls"))
         if self.cache.command:
             found.append(self._redis())
         found.append(self._module("host", self._host_options(), self.host, "/admin/host/status"))
@@ -133,8 +132,10 @@ class Stack:
         options = ["--config", config, "--host", ADDRESS, "--port", str(ports.amqp), "--http-port", str(ports.control)]
         return [*options, "--relaxed", "--log-level", "warning"]
 
-    def _graph_options(self) -> list[str]:
-        return ["--port", str(self.places.ports.graph), *self.wanted.graph]
+    def _simulator(self, name: str, wanted: Sequence[str]) -> list[str]:
+        """Its world outlives it: whoever kills a simulator must find what people changed in it."""
+        port = getattr(self.places.ports, name)
+        return ["--port", str(port), "--state", str(self.places.state(name)), *wanted]
 
     def _host_options(self) -> list[str]:
         options = ["--app", str(ROOT), "--address", ADDRESS, "--port", str(self.places.ports.host)]

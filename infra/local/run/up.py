@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 
 import httpx
 
@@ -16,7 +16,7 @@ from infra.local.run.places import Places, Ports, standard_ports
 from infra.local.run.processes import DidNotStart
 from infra.local.run.product import CommandFailed
 from infra.local.run.progress import Watch
-from infra.local.run.session import AT_A_DESK, LOOK_SECONDS, REFRESH_SECONDS, View, empty, judge, wanted
+from infra.local.run.session import LOOK_SECONDS, REFRESH_SECONDS, View, empty, judge, wanted
 from infra.local.run.stack import Stack, Wanted
 from infra.local.run.truth import Truth, checked_feeds
 
@@ -34,18 +34,12 @@ class Up:
 
     def __init__(self, choices: Choices, view: View, *, ports: Ports | None = None) -> None:
         """Raises NotOurs."""
-        self._born = int(time.time())
         self.stack = Stack(Places(empty(choices.folder), ports or standard_ports()), self._wanted(choices))
         self._choices = choices
         self._view = view
         self._lake = Lake(self.stack.places.lake)
         self._truth = Truth(self.stack, refresh_seconds=REFRESH_SECONDS)
         self._watch = Watch(self.stack, self._truth, self._lake)
-        self._after: dict[str, Callable[[], Awaitable[None]]] = {
-            "servicebus": self._republish,
-            "graph": self._graph_again,
-            "rest": self._rest_again,
-        }
 
     async def run(self) -> None:
         """Start, order every feed once, and watch until cancelled; raises DidNotStart."""
@@ -53,8 +47,7 @@ class Up:
         jobs: list[asyncio.Task[None]] = [asyncio.create_task(self._draw())]
         try:
             await self.stack.start()
-            await self._graph_again()
-            await self._rest_again()
+            await self._trouble()
             await users.import_all(self.stack)
             feeds = checked_feeds(await self.stack.product.run("feeds", "--json"))
             self._truth.use(feeds)
@@ -105,13 +98,16 @@ class Up:
             await asyncio.gather(*(self._again(name) for name in lost))
 
     async def _again(self, name: str) -> None:
-        """Start a lost process and do what its loss of memory asks for; whoever fails is tried at the next look."""
+        """
+        Start a lost process; whoever fails is tried at the next look. The simulators go on from their state files, and
+        only the bus has to be told what it held.
+        """
         watch = self._watch
         watch.note(f"{name} is gone: it is started again")
         try:
             await self.stack.processes[name].start()
-            if name in self._after:
-                await self._after[name]()
+            if name == "servicebus":
+                await self._republish()
         except (DidNotStart, CommandFailed, httpx.HTTPError) as error:
             watch.note(f"{name}: {str(error).splitlines()[0]}")
             await self.stack.processes[name].kill()
@@ -122,14 +118,12 @@ class Up:
         said = await self.stack.product.run("republish")
         self._watch.note(f"the bus had lost its memory: {said.strip()}")
 
-    async def _graph_again(self) -> None:
-        """The world ends where it did, the clock runs on, and the API misbehaves a little."""
-        await self.stack.graph.send("POST", "/__sim/clock", {"now": time.time(), "fixed": False})
-        if self._choices.faults:
-            await self.stack.graph.send("POST", "/__sim/faults", trouble.everyday_faults())
-
-    async def _rest_again(self) -> None:
-        if self.stack.wanted.rest is not None and self._choices.faults:
+    async def _trouble(self) -> None:
+        """Let the APIs misbehave a little, as any does."""
+        if not self._choices.faults:
+            return
+        await self.stack.graph.send("POST", "/__sim/faults", trouble.everyday_faults())
+        if self.stack.wanted.rest is not None:
             await self.stack.rest.send("POST", "/__sim/faults", trouble.rest_faults())
 
     async def _compare(self) -> None:
@@ -150,11 +144,5 @@ class Up:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _wanted(self, choices: Choices) -> Wanted:
-        """The simulators' worlds end at this start, also when one of them is started again later."""
         box = wanted(choices)
-        now = ["--now", datetime.fromtimestamp(self._born, UTC).isoformat()]
-        rest = None if box.rest is None else [*box.rest, *now]
-        settings = {**box.settings, **AT_A_DESK, "REFRESH_EVERY_SECONDS": "60"}
-        return Wanted(
-            workers=box.workers, graph=[*box.graph, *now], rest=rest, settings=settings, lock_seconds=box.lock_seconds
-        )
+        return replace(box, settings={**box.settings, "REFRESH_EVERY_SECONDS": "60"})

@@ -11,8 +11,8 @@ import pytest
 from infra.local.graph import spawn
 
 KILLED = -9
-GRAPH = ("infra.local.graph", "--users", "2", "--posts", "10")
-REST = ("infra.local.rest", "--users", "2", "--transactions", "10")
+GRAPH, REST = "infra.local.graph", "infra.local.rest"
+SIZES = {GRAPH: "--posts", REST: "--transactions"}
 CHANGES = [{"do": "create", "user": "0", "count": 3}, {"do": "create", "user": "1"}]
 MALFORMED = {"kind": "malformed_item", "index": 0, "times": 1}
 
@@ -29,16 +29,16 @@ def change(url: str, body: object) -> list[dict[str, Any]]:
     return made
 
 
-@pytest.mark.parametrize("command", [GRAPH, REST], ids=["graph", "rest"])
-def test_a_killed_simulator_goes_on_where_it_was(tmp_path: Path, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("module", [GRAPH, REST])
+def test_a_killed_simulator_goes_on_where_it_was(tmp_path: Path, module: str) -> None:
     """The local stack promises that any process may be killed; a truth that falls back can never be reached again."""
-    module, *options = [*command, "--state", str(tmp_path / "state.jsonl")]
+    options = ["--users", "2", SIZES[module], "10", "--state", str(tmp_path / "state.jsonl")]
     with spawn(module, *options) as first:
         made = change(first.url, CHANGES)
         change(first.url, {"do": "edit", "id": made[0]["id"]})
         change(first.url, {"do": "delete", "id": made[1]["id"]})
         httpx.post(f"{first.url}/__sim/faults", json=MALFORMED).raise_for_status()
-        if module == GRAPH[0]:
+        if module == GRAPH:
             page = rows(first.url)[0]["scope"]
             httpx.get(f"{first.url}/{page}/posts", params={"access_token": "tok-0"})
         else:
@@ -58,12 +58,13 @@ def test_a_killed_simulator_goes_on_where_it_was(tmp_path: Path, command: tuple[
     assert [rule["kind"] for rule in faults] == ["malformed_item"]
 
 
-@pytest.mark.parametrize(("command", "option"), [(GRAPH, "--posts"), (REST, "--transactions")], ids=["graph", "rest"])
-def test_a_state_file_of_another_world_is_refused(tmp_path: Path, command: tuple[str, ...], option: str) -> None:
+@pytest.mark.parametrize("module", [GRAPH, REST])
+def test_a_state_file_of_another_world_is_refused(tmp_path: Path, module: str) -> None:
     """Naming the wrong file must cost a minute, not a truth that is half another's."""
-    module, *options = [*command, "--state", str(tmp_path / "state.jsonl")]
+    options = ["--users", "2", SIZES[module], "10", "--state", str(tmp_path / "state.jsonl")]
     with spawn(module, *options):
         pass
 
-    with pytest.raises(RuntimeError, match=f"made with {option[2:]} 10, not 11"), spawn(module, *options, option, "11"):
+    size = SIZES[module]
+    with pytest.raises(RuntimeError, match=f"made with {size[2:]} 10, not 11"), spawn(module, *options, size, "11"):
         pass

@@ -21,6 +21,9 @@ MOST_EXAMPLES = 5
 Name = tuple[str, str, str, str]
 """(user, edge, scope, item id)."""
 
+Hashes = Mapping[Name, str]
+"""What each item's content was at some moment."""
+
 
 class Arrival(NamedTuple):
     """One revision of one item in one message."""
@@ -67,15 +70,25 @@ class Truth(NamedTuple):
     owners: Mapping[tuple[str, str, str], set[str]]
 
 
-def read_truth(answer: Mapping[str, Any]) -> Truth:
-    """Read the simulator's answer."""
+def read_truth(answer: Mapping[str, Any], seen: Iterable[Hashes] = ()) -> Truth:
+    """Read the simulator's answer. With what was `seen` in answers before, it tells each item's history."""
     rows: dict[Name, Mapping[str, Any]] = {}
     owners: dict[tuple[str, str, str], set[str]] = {}
+    before = list(seen)
     for row in answer["rows"]:
-        name = (str(row["user"]), str(row["edge"]), str(row["scope"]), str(row["id"]))
-        rows[name] = row
+        name = _name(row)
+        rows[name] = row | {"history": [one[name] for one in before if name in one]} if before else row
         owners.setdefault(name[1:], set()).add(name[0])
     return Truth(rows, owners)
+
+
+def hashes(answer: Mapping[str, Any]) -> Hashes:
+    """Give the content of all that an answer shows, to remember what was true once."""
+    return {_name(row): str(row["hash"]) for row in answer["rows"]}
+
+
+def _name(row: Mapping[str, Any]) -> Name:
+    return str(row["user"]), str(row["edge"]), str(row["scope"]), str(row["id"])
 
 
 def read_received(lines: Iterable[str], verdict: Verdict) -> list[Arrival]:

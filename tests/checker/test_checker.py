@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import json
 import subprocess
 import sys
+import threading
 import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.checker.__main__ import main
 from tests.checker.judge import Verdict, canonical_hash, control, judge, read_received, read_truth
@@ -130,3 +136,64 @@ def test_the_checker_imports_nothing_but_the_standard_library() -> None:
         modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         tops = {module.partition(".")[0] for module in modules if module != "tests.checker.judge"}
         assert tops <= set(sys.stdlib_module_names) | {"__future__"}
+
+
+class World:
+    """A truth that changes, told over HTTP as the simulator does."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve it until the block ends; gives the address."""
+        world = self
+
+        class Teller(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps({"rows": world.rows}).encode())
+
+            def log_message(self, *args: object) -> None:
+                """Say nothing."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Teller) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/truth"
+            server.shutdown()
+
+
+def test_following_it_asks_for_the_truth_of_each_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hundreds of runs share a simulator; a verdict by the truth of another run would be worth nothing."""
+    world = World()
+    path = tmp_path / "received"
+
+    def moments() -> Iterator[str]:
+        world.rows = [row("a", version=1)]
+        yield "look\n"
+        world.rows = [row("a", version=2)]
+        path.write_text("\n".join([line("m1", ("a", 1, 1)), line("m2", ("a", 2, 2))]))
+        yield f"{path}\n"
+        world.rows = [row("a", version=3)]  # another run: nobody has seen version 1 in it, and 2 is its past
+        yield f"{path}\n"
+        world.rows = [row("a", version=2)]
+        yield "look\n"
+        yield f"{path}\n"
+
+    with world.served() as url:
+        assert main(["--truth", url, "--follow"], moments()) == 1
+    answers = [json.loads(one) for one in capsys.readouterr().out.splitlines()]
+    assert [answer.get("valid") for answer in answers] == [None, True, False, None, False]
+    assert (answers[1]["ok"], answers[1]["control"]) == (1, "red")
+    assert answers[2]["stale"] == 1
+    assert answers[4]["unexpected"] == 1
+
+
+def test_one_of_two_ways_to_get_files_must_be_chosen(tmp_path: Path) -> None:
+    """A run that judges nothing must not end green."""
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({"rows": []}))
+    for extra in ([], ["--follow", "--received", str(truth)]):
+        with pytest.raises(SystemExit):
+            main(["--truth", str(truth), *extra])

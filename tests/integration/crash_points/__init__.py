@@ -1,1 +1,1 @@
-"""Workers killed by SIGKILL at every failpoint; the bus and the API survive in files and in other processes."""
+"""Workers killed by SIGKILL at every failpoint; the bus survives in a file, the API is the Graph simulator."""

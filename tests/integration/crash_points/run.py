@@ -1,215 +1,89 @@
 """
 Runs one workload with kills, as a process of its own with one thread, so that it may fork.
 
-For each case it puts empty files in place, forks a worker that is killed at its failpoint, lets locks expire, forks a
-worker that heals, and writes what a subscriber got. The last line it prints is a JSON summary.
+It starts the Graph simulator and the checker. For each case it puts empty files and the first world in place, forks a
+worker that is killed at its failpoint, lets locks expire, starts a worker that heals, and hands what a subscriber got
+to the checker, which asks the simulator for the truth. The last line it prints is a JSON summary.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
+import contextlib
 import gc
 import json
 import logging
 import os
 import random
-import shutil
+import select
 import signal
+import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
+from infra.local.graph import spawn
 from pipeline import failpoints
-from pipeline.bootstrap import Pipeline, bootstrap
-from pipeline.bus.messages import Outgoing
-from pipeline.chains.protocol import Chain, Key, Lane
-from pipeline.failpoints import failpoint
-from pipeline.feeds.base import item_time
-from pipeline.processors.data_messages import encode
-from pipeline.processors.read_items import read_page
-from pipeline.settings import load
-from pipeline.storage import directory, migrate, pages
-from pipeline.storage import tokens as token_rows
-from tests.checker.judge import canonical_hash
-from tests.fakes import MICROS, ListSource
-from tests.integration.crash_points.file_bus import FileBus, SharedClock
-from tests.integration.crash_points.workloads import (
-    CHANGED_AT,
-    START,
-    WORKLOADS,
-    Workload,
-    first_truth,
-    later_truth,
-    truth,
-)
-from tests.integration.interleavings.steps import InlineDatabase, run_alone
+from pipeline.bootstrap import COLLECT_AFTER
+from tests.integration.crash_points.host import LOCK, Host
+from tests.integration.crash_points.simulated_graph import write_world
+from tests.integration.crash_points.workloads import START, WORKLOADS
 
-SETTINGS = {
-    "ENVIRONMENT": "local",
-    "TOKEN_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-    "FEEDS_ENABLED": "posts",
-    "REFRESH_EVERY_SECONDS": "600",
-}
-SCHEDULE = "0 * * * * *"
-PAGE = 3
-LOCK = 61
-HEALING_TURNS = 40
+ROOT = Path(__file__).parents[3]
+ANSWER_SECONDS = 60
 
 
-class Host:
-    """What the functions host does: timers and deliveries, one after the other."""
+class Checker:
+    """The process that judges. It gets the address of the truth and the names of files, and nothing else of ours."""
 
-    def __init__(self, folder: Path, workload: Workload) -> None:
-        self.folder = folder
-        self.workload = workload
-        self.clock = SharedClock(START * MICROS)
-        self.bus = FileBus(folder / "bus.db", self.clock)
-        self.source = ListSource(self.clock, limit=PAGE)  # type: ignore[arg-type]  # both clocks have `now`
-        self.database = InlineDatabase(f"sqlite:///{folder}/pipeline.db", threads=1, clock=self.clock)
-        first_truth(self.source)
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
 
-    def prepare(self) -> None:
-        """Make the files that every case begins with."""
-        migrate.upgrade(self.database)
-        self.bus.create()
-        settings = load({**SETTINGS, "PAGES_PER_MESSAGE": str(self.workload.pages_per_message)})
-        self.pipeline: Pipeline = run_alone(
-            bootstrap(settings, bus=self.bus, sources={"graph": self.source}, database=self.database, clock=self.clock)
-        )
-        self.database.write_here("users", self._users)
-        if self.workload.stored:
-            self._store_newest()
-        self.let_go()
-        for name in ("bus", "pipeline"):
-            shutil.copy(self.folder / f"{name}.db", self.folder / f"{name}.first")
+    def look(self) -> None:
+        """Let it note what is true now."""
+        self._ask("look")
 
-    def let_go(self) -> None:
-        """Close all files, so that a fork shares none."""
-        self.database.engine.dispose()
-        run_alone(self.bus.close())
+    def judge(self, received: Path) -> dict[str, Any]:
+        """Give its verdict on what a subscriber got, against what is true now."""
+        return self._ask(str(received))
 
-    def begin(self) -> None:
-        """Put the files of the beginning in place."""
-        for name in ("bus", "pipeline"):
-            for ending in (".db-wal", ".db-shm"):
-                (self.folder / f"{name}{ending}").unlink(missing_ok=True)
-            shutil.copy(self.folder / f"{name}.first", self.folder / f"{name}.db")
-        self.clock.now = START * MICROS
-
-    def _users(self, connection: Any) -> None:
-        assert self.pipeline.keys
-        for user in ("a", "b"):
-            directory.put_user(connection, user)
-            sealed = self.pipeline.keys.seal(user, "graph", SecretStr("token"))
-            token_rows.store(connection, user, "graph", sealed)
-
-    def _store_newest(self) -> None:
-        """Store the newest items as a live event does: items and data messages, no coverage."""
-        plan = self.pipeline.plans["posts"]
-        dated = [raw for raw in self.source.items["page-a"] if item_time(raw["created_time"])]
-        newest = sorted(dated, key=lambda raw: (item_time(raw["created_time"]), raw["id"]))[-self.workload.stored :]
-        chain = Chain(key=Key("a", "posts", "page-a", Lane.MAIN))
-        found = read_page(plan.feed, newest, observed=self.clock.now).candidates
-
-        def encoded(accepted: Any, nonce: str) -> list[Outgoing]:
-            return encode(plan.feed, plan.topic, chain, accepted, nonce, capture="live")
-
-        unit = pages.commit_items
-        held = self.database.write_here("live", unit, chain, plan.feed, found, [], self.clock.now, encoded)
-        run_alone(self.pipeline.flusher.send(held))
-
-    # ------------------------------------------------------------------------------------------------ what workers do
-
-    def work(self) -> None:
-        """The ordinary course: two ticks with a change between them."""
-        self.source.faults = list(self.workload.faults)
-        self.tick()
-        self.drain(self.clock.now + 400 * MICROS)
-        if self.workload.change:
-            later_truth(self.source)
-        self.clock.now = max(self.clock.now, (CHANGED_AT + 400) * MICROS)
-        run_alone(self.pipeline.watchdog.run())
-        run_alone(self.pipeline.relay())
-        self.tick()
-        self.drain(self.clock.now + 300 * MICROS)
-
-    def heal(self) -> None:
-        """No fault any more: locks expire, timers run, until all is quiet."""
-        self.source.faults = []
-        if self.workload.change:
-            later_truth(self.source)
-        self.clock.now = max(self.clock.now + LOCK * MICROS, (CHANGED_AT + 400) * MICROS)
-        for turn in range(HEALING_TURNS):
-            run_alone(self.pipeline.watchdog.run())
-            run_alone(self.pipeline.relay())
-            if turn % 4 in (0, 1):
-                self.tick()
-            self.drain(self.clock.now + 60 * MICROS)
-            if turn > 1 and not self.stuck():
-                return
-            self.clock.advance(LOCK if turn else 700)  # the second tick comes when the refresh lane is due
-
-    def tick(self) -> None:
-        """Run the posts' timer."""
-        run_alone(self.pipeline.fan_out.scheduled(self.pipeline.plans["posts"], SCHEDULE))
-
-    def drain(self, until: int) -> None:
-        """Deliver what may be seen up to an instant; time goes on to the next message."""
-        for _ in range(500):
-            locked = self.bus.receive()
-            if locked is None:
-                moment = self.bus.next_visible()
-                if moment is None or moment > until:
-                    return
-                self.clock.now = max(self.clock.now, moment + 1)
-                continue
-            again = self.workload.twice and locked.received.delivery_count == 1
-            run_alone(self.pipeline.miner.handle(locked.received))
-            failpoint("host.complete.before")
-            if again:
-                self.bus.give_back(locked)
-            else:
-                self.bus.complete(locked)
-            failpoint("host.complete.after")
-        raise AssertionError("livelock: 500 messages and no end")
-
-    # ------------------------------------------------------------------------------------------------------ the end
-
-    def stuck(self) -> list[str]:
-        """Say what is not at rest."""
-        found = [str(row) for row in self._rows("SELECT scope, lane, state, reason FROM chains WHERE state <> 'done'")]
-        found += [f"unsent {row}" for row in self._rows("SELECT message_id FROM outbox WHERE sent_at IS NULL")]
-        found += [f"queued {row}" for row in self.bus.rows("SELECT id FROM queue")]
-        return found + [f"dead {row}" for row in self.bus.rows("SELECT id FROM dead")]
-
-    def _rows(self, sql: str) -> list[Any]:
-        return self.database.read_here(lambda connection: list(connection.exec_driver_sql(sql)))
-
-    def write_received(self, path: Path) -> None:
-        """Write what a subscriber got."""
-        with path.open("w") as lines:
-            for message_id, body, properties in self.bus.rows("SELECT id, body, properties FROM topic ORDER BY number"):
-                encoding = json.loads(str(properties))["contentEncoding"]
-                text = base64.b64encode(body).decode()  # type: ignore[arg-type]  # the column holds bytes
-                lines.write(json.dumps({"messageId": message_id, "body": text, "contentEncoding": encoding}) + "\n")
-        problems = self.stuck()
-        quarantined = self._rows("SELECT count(*) FROM quarantine")[0][0]
-        if quarantined != 1:
-            problems.append(f"{quarantined} items in quarantine")
-        path.with_suffix(".state").write_text(json.dumps(problems))
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], ANSWER_SECONDS)[0]:
+            raise SystemExit("the checker does not answer")
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit("the checker failed, see above")
+        found: dict[str, Any] = json.loads(answer)
+        return found
 
 
-def fork(act: Callable[[], None]) -> int:
+@contextlib.contextmanager
+def checking(truth_url: str) -> Iterator[Checker]:
+    """Run a checker until the block ends."""
+    command = [sys.executable, "-m", "tests.checker", "--deletions", "--truth", truth_url, "--follow"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        yield Checker(process)
+    finally:
+        process.kill()
+        process.communicate(timeout=ANSWER_SECONDS)
+
+
+def fork(host: Host, act: Callable[[], None]) -> int:
     """Run in a forked process; gives the signal that ended it, 0 if it came to its end."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
+            host.start()
             act()
             code = 0
         except BaseException:
@@ -236,9 +110,10 @@ def killing(at: int) -> Callable[[str], None]:
     return hook
 
 
-def case(host: Host, name: str, kills: Iterable[int]) -> int:
-    """Run one case; gives how many workers were really killed."""
+def case(host: Host, checker: Checker, name: str, kills: Iterable[int]) -> tuple[int, dict[str, Any]]:
+    """Run one case; gives how many workers were really killed, and the verdict."""
     host.begin()
+    checker.look()
     killed = 0
     act = host.work
     for at in kills:
@@ -247,34 +122,80 @@ def case(host: Host, name: str, kills: Iterable[int]) -> int:
             failpoints.install(killing(at))
             act()
 
-        killed += fork(doomed) == signal.SIGKILL
+        killed += fork(host, doomed) == signal.SIGKILL
         host.clock.advance(LOCK)
         act = host.heal
-
-    def heal() -> None:
-        host.heal()
-        host.write_received(host.folder / f"{name}.received")
-
-    fork(heal)
-    return killed
+    received = host.folder / f"{name}.received"
+    heal(host, received)
+    return killed, checker.judge(received) | {"stuck": json.loads(received.with_suffix(".state").read_text())}
 
 
-def record(host: Host, act: Callable[[], None]) -> list[str]:
+def heal(host: Host, received: Path) -> None:
+    """Let a worker heal that nobody kills; it needs no process of its own."""
+    host.start()
+    host.heal()
+    host.write_received(received)
+    host.let_go()
+
+
+def record(host: Host) -> list[str]:
     """Give the names of all failpoints that a worker passes, in order."""
     reader, writer = os.pipe()
 
     def recorded() -> None:
         names: list[str] = []
         failpoints.install(names.append)
-        act()
+        host.work()
         with os.fdopen(writer, "w") as out:
             json.dump(names, out)
 
     host.begin()
-    fork(recorded)
+    fork(host, recorded)
     os.close(writer)
     with os.fdopen(reader) as text:
         return list(json.load(text))
+
+
+def cases(chosen: argparse.Namespace, hits: list[str]) -> Iterator[tuple[str, list[int]]]:
+    """Give name and kills of each case of this part."""
+    part, parts = map(int, chosen.part.split("/"))
+    if chosen.seeds:
+        seeds = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
+        for seed in seeds if chosen.only is None else [chosen.only]:
+            rng = random.Random(seed)
+            yield f"seed-{seed}", [rng.randrange(len(hits)) for _ in range(rng.randint(2, 5))]
+    else:
+        for number in range(part, len(hits), parts) if chosen.only is None else [chosen.only]:
+            yield f"hit-{number}-{hits[number]}", [number]
+
+
+def run(chosen: argparse.Namespace, url: str) -> dict[str, Any]:
+    """Run the cases of one part."""
+    host = Host(chosen.folder, WORKLOADS[chosen.workload], url)
+    host.prepare()
+    # One run in this process fills the statement caches that every fork inherits.
+    host.begin()
+    host.start()
+    host.work()
+    host.let_go()
+    heal(host, host.folder / "warm")
+    if threading.active_count() > 1:
+        raise SystemExit(f"a fork would lose threads: {threading.enumerate()}")
+    gc.collect()
+    gc.freeze()  # the collector of a forked worker would copy all that it looks at
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
+    hits = record(host)
+    killed, verdicts = 0, []
+    with checking(host.graph.truth_url) as checker:
+        for name, kills in cases(chosen, hits):
+            dead, verdict = case(host, checker, name, kills)
+            killed += dead
+            verdicts.append(verdict)
+    bad = [one for one in verdicts if not one["valid"] or one["control"] != "red" or one["stuck"]]
+    return {
+        "cases": len(verdicts), "killed": killed, "hits": len(hits), "names": sorted(set(hits)), "bad": bad,
+        "judged": sum(one["ok"] for one in verdicts),
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -288,31 +209,11 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="only this hit or seed")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    workload = WORKLOADS[chosen.workload]
-    host = Host(chosen.folder, workload)
-    host.prepare()
-    (chosen.folder / "truth.json").write_text(json.dumps(truth(workload, canonical_hash)))
-    # One run in this process fills the statement caches that every fork inherits.
-    host.begin()
-    host.work()
-    host.let_go()
-    gc.collect()
-    gc.freeze()  # the collector of a forked worker would copy all that it looks at
-    gc.disable()
-    hits = record(host, host.work)
-    part, parts = map(int, chosen.part.split("/"))
-    killed = 0
-    if chosen.seeds:
-        cases = range(chosen.first_seed, chosen.first_seed + chosen.seeds)
-        for seed in cases if chosen.only is None else [chosen.only]:
-            rng = random.Random(seed)
-            kills = [rng.randrange(len(hits)) for _ in range(rng.randint(2, 5))]
-            killed += case(host, f"seed-{seed}", kills)
-    else:
-        cases = range(part, len(hits), parts)
-        for number in cases if chosen.only is None else [chosen.only]:
-            killed += case(host, f"hit-{number}-{hits[number]}", [number])
-    print(json.dumps({"cases": len(cases), "killed": killed, "hits": len(hits), "names": sorted(set(hits))}))
+    write_world(chosen.folder / "world.jsonl")
+    now = datetime.fromtimestamp(START, UTC).isoformat()
+    with spawn("infra.local.graph", "--world", str(chosen.folder / "world.jsonl"), "--now", now) as graph:
+        summary = run(chosen, graph.url)
+    print(json.dumps(summary))
     return 0
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.sources.base import Fault, FaultKind
-from tests.fakes import ListSource, iso
+from tests.fakes import iso
 
 START = 1_700_000_000
 DAY = 86_400
@@ -15,18 +14,28 @@ CHANGED_AT = START + 900
 """When the truth changes."""
 
 POSTS = {"page-a": 11, "page-b": 4}
+TIMELESS = "page-a_900"
+"""The post whose time the API spoils."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """`stored` newest items were stored by a live event; `twice` delivers every message again after it was handled."""
+    """
+    `stored` newest items were stored by a live event; `faults` are the simulator's, until the workers heal; `twice`
+    delivers every message again after it was handled.
+    """
 
     name: str
     stored: int = 0
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[dict[str, Any], ...] = ()
     twice: bool = False
     pages_per_message: int = 2
     change: bool = True
+
+
+def _on_call(number: int, kind: str, **options: Any) -> dict[str, Any]:
+    """Make a fault that hits the call for posts of that number, from 0."""
+    return {"kind": kind, "edge": "posts", "after_calls": number, "times": 1, **options}
 
 
 WORKLOADS = {
@@ -35,12 +44,17 @@ WORKLOADS = {
         Workload("history"),
         # The newest page and more is stored, and proves nothing: stopping at known items loses the history.
         Workload("live-first", stored=5, change=False),
-        # Throttled and down again and again, on the first pages: parks, and doorbells that are due later.
+        # Throttled and down again and again, on the first pages: parks, and doorbells that are due later. The user's
+        # calls are used up, the page's, the app's; then the API is down for all quick tries of one call.
         Workload(
             "parks",
             faults=(
-                *[Fault(kind=FaultKind.THROTTLED, wait=90.0, calls=1)] * 3,
-                Fault(kind=FaultKind.TRANSIENT, wait=20),
+                _on_call(0, "throttle", code=17, minutes=1),
+                _on_call(1, "throttle", code=32, minutes=1),
+                _on_call(2, "throttle", code=4),
+                _on_call(3, "error", code=2),
+                _on_call(4, "html500"),
+                _on_call(5, "truncate"),
             ),
             pages_per_message=1,
             change=False,
@@ -51,41 +65,24 @@ WORKLOADS = {
 }
 
 
-def first_truth(source: ListSource) -> None:
-    """Put what exists at the beginning: five days of posts, with ties, one of them without a time."""
-    source.scopes = {"a": ["page-a"], "b": ["page-b"]}
+def first_posts() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give user, page and post of what exists at the beginning: five days of posts, with ties."""
     for scope, count in POSTS.items():
         for number in range(count):
             moment = START - 1000 - (number - number % 2) * DAY // 4  # two posts share each second
-            source.add(scope, f"{scope}_{number:03}", moment, updated_time=iso(moment))
-    source.add("page-a", "page-a_900", START - DAY)["created_time"] = "yesterday"
+            yield scope.removeprefix("page-"), scope, _post(f"{scope}_{number:03}", moment)
+    yield "a", "page-a", _post(TIMELESS, START - DAY)
 
 
-def later_truth(source: ListSource) -> None:
-    """Edit one post, delete one, publish two. What it gives is the same however often it is called."""
-    source.add("page-a", "page-a_004", START - 1000 - DAY, updated_time=iso(CHANGED_AT), message="edited")
-    source.remove("page-a", "page-a_006")
+def changes() -> Iterator[dict[str, Any]]:
+    """Give the simulator's orders that edit one post, delete one and publish two."""
+    yield {"do": "edit", "id": "page-a_004", "item": {"message": "edited"}}
+    yield {"do": "delete", "id": "page-a_006"}
     for number in (500, 501):
-        source.add("page-a", f"page-a_{number}", CHANGED_AT, updated_time=iso(CHANGED_AT))
+        yield {"do": "create", "scope": "page-a", "item": _post(f"page-a_{number}", CHANGED_AT)}
 
 
-def truth(workload: Workload, hashed: Callable[[object], str]) -> dict[str, Any]:
-    """Give the truth as the simulator tells it, with the hashes of what was true before."""
-    source = ListSource(clock=None)  # type: ignore[arg-type]  # no page is asked of it
-    first_truth(source)
-    before = {(scope, item["id"]): item for scope, items in source.items.items() for item in items}
-    if workload.change:
-        later_truth(source)
-    after = {(scope, item["id"]): item for scope, items in source.items.items() for item in items}
-    rows = []
-    for (scope, item_id), item in {**before, **after}.items():
-        visible = (scope, item_id) in after
-        old = before.get((scope, item_id))
-        rows.append(
-            {
-                "user": scope.removeprefix("page-"), "scope": scope, "edge": "posts", "id": item_id,
-                "hash": hashed(item), "history": [hashed(old)] if old else [], "visible": visible,
-                "deleted": not visible, "malformed": item["created_time"] == "yesterday" and "no time",
-            }
-        )  # fmt: skip
-    return {"now": CHANGED_AT, "rows": rows}
+def _post(post_id: str, moment: int) -> dict[str, Any]:
+    return {
+        "id": post_id, "created_time": iso(moment), "updated_time": iso(moment), "message": f"post {post_id}",
+    }  # fmt: skip

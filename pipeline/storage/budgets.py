@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -70,6 +71,7 @@ class SharedBudget:
         self._cache = cache
         self._minute = minute_seconds
         self._clock = clock
+        self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
         self._blocks: dict[str, Block] = {}
         """Blocks read from SQL, by this process's own clock."""
@@ -84,10 +86,11 @@ class SharedBudget:
                 return await self._wait_in_redis(redis, keys)
             except Exception as error:  # noqa: BLE001 - a hint's store that fails is not the budget's end
                 self._cache.fault(error)
-        if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
-            self._looked_at = self._clock()
-            blocks = await self._database.read(_blocks, self._minute)
-            self._blocks = {key: _later(block, self._looked_at) for key, block in blocks.items()}
+        async with self._looking:  # who comes during a look waits for it: what was read before may be old
+            if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
+                self._looked_at = looked_at = self._clock()
+                blocks = await self._database.read(_blocks, self._minute)
+                self._blocks = {key: _later(block, looked_at) for key, block in blocks.items()}
         now = self._clock()
         found = {key: self._blocks[key] for key in keys if key in self._blocks}
         if wait := _longest(found, now):

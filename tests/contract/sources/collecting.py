@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.feeds.base import item_time
-from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Position, Source
+from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Pending, Position, Source
 
 MAX_STEPS = 2_000
 """No listing here needs more; a collector that goes on treads on the spot."""
@@ -38,7 +39,7 @@ async def collect(
     source: Source, asked: PageRequest, *, before: Callable[[int], Awaitable[None]] = nothing
 ) -> Collected:
     """
-    Follow a listing to its end, calling `before` ahead of each fetch.
+    Follow a listing or a report to its end, calling `before` ahead of each fetch.
 
     A park is a sleep here: simulated minutes are short.
     """
@@ -56,9 +57,13 @@ async def collect(
             sought = False
             asked = replace(asked, cursor=answer.cursor, until=None, after=_position(asked, answer))
             continue
+        if isinstance(answer, Pending):
+            await asyncio.sleep(answer.wait)
+            asked = replace(asked, cursor=answer.cursor, now=int(time.time() * 1_000_000))
+            continue
         assert isinstance(answer, Fault)
         found.faults.append(answer)
-        if answer.kind is FaultKind.THROTTLED and answer.calls:
+        if answer.kind is FaultKind.THROTTLED and answer.calls and answer.code != "budget":
             again = await source.fetch(asked)  # as another chain of the same user would, which knows of no wait
             assert (type(again), again.calls) == (Fault, 0)
         if answer.kind in PARKED:

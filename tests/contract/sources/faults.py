@@ -17,14 +17,19 @@ class Sequence:
     faults: list[Fault] = field(default_factory=list)
     changes: list[tuple[int, str]] = field(default_factory=list)
     """What happens ahead of which fetch."""
+    budgets: dict[str, int] = field(default_factory=dict)
+    """Calls that the API allows within a rolling hour, by kind of budget."""
 
     @property
     def most_calls(self) -> int:
-        """A bound against treading on the spot: pages, tries and small pages after each time a fault fires."""
+        """
+        A bound against treading on the spot: pages, tries and small pages after each time a fault fires. Throttled
+        calls are counted apart.
+        """
         return 20 + 12 * len(self.changes) + 30 * sum(int(fault["times"]) for fault in self.faults)
 
 
-# `Retry-After` is whole seconds of real time, so such a fault comes once.
+# `Retry-After` is whole seconds of real time, and a silent block half of one, so such a fault comes once.
 def _faults(kinds: list[Fault]) -> st.SearchStrategy[list[Fault]]:
     fault = st.builds(
         lambda kind, times, after: {**kind, "times": 1 if "retry_after" in kind else times, "after_calls": after},
@@ -39,6 +44,7 @@ _CHANGES = st.lists(
     st.tuples(st.integers(1, 8), st.sampled_from(["create", "delete newest", "delete oldest", "delete middle"])),
     max_size=6,
 )
+_BUDGETS = st.dictionaries(st.sampled_from(["app", "user", "page"]), st.integers(4, 12), max_size=2)
 
 GRAPH = st.builds(
     Sequence,
@@ -79,6 +85,7 @@ GRAPH = st.builds(
         ]
     ),
     _CHANGES,
+    _BUDGETS,
 )
 
 REST = st.builds(
@@ -86,6 +93,8 @@ REST = st.builds(
     _faults(
         [
             {"kind": "throttle", "retry_after": 1},
+            {"kind": "throttle", "retry_after": 0.2, "silent": True},
+            {"kind": "throttle", "retry_after": 0.5, "silent": True},
             {"kind": "error500"},
             {"kind": "error500", "status": 503},
             {"kind": "html500"},

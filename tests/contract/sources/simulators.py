@@ -17,7 +17,7 @@ from pipeline.feeds.base import Feed
 from pipeline.feeds.posts import FEED as POSTS
 from pipeline.feeds.transactions import FEED as TRANSACTIONS
 from pipeline.sources import build_source
-from pipeline.sources.base import PageRequest, Source, SourceOptions, Token
+from pipeline.sources.base import Budget, PageRequest, Source, SourceOptions, Token
 from pipeline.sources.budget import MemoryBudget
 
 MINUTE_SECONDS = 0.02
@@ -38,7 +38,8 @@ class Simulation:
     session: aiohttp.ClientSession
     others: list[tuple[str, str, Token]]
     """Further users: id, scope, token."""
-    """Whether the API can give one item by id."""
+    minute: float = MINUTE_SECONDS
+    """How long the API's minute lasts."""
 
     def request(self, **more: Any) -> PageRequest:
         """The first page of the user's listing."""
@@ -87,6 +88,11 @@ class Simulation:
             place = {"delete newest": -1, "delete oldest": 0, "delete middle": len(left) // 2}[what]
             await self.control("POST", "mutate", {"do": "delete", "user": self.user_id, "id": left[place][1]})
 
+    async def account(self) -> str:
+        """The user's first ad account."""
+        world = await self.control("GET", f"world?user={self.user_id}")
+        return str(world["users"][0]["ad_accounts"][0]["id"])
+
     async def calls(self) -> dict[str, Any]:
         """The call log's counters, the log included."""
         found: dict[str, Any] = await self.control("GET", "calls?log=1")
@@ -95,23 +101,29 @@ class Simulation:
 
 @asynccontextmanager
 async def graph(
-    *, posts: int = 60, limit: int = 10, limited: bool = False, proof: bool = False, **options: Any
+    *,
+    posts: int = 60,
+    limit: int = 10,
+    proof: bool = False,
+    minute: float = MINUTE_SECONDS,
+    budget: Budget | None = None,
+    **options: Any,
 ) -> AsyncIterator[Simulation]:
-    """A Graph API with two users, a page each and some posts; `limited` to fewer calls than a listing takes."""
+    """A Graph API with two users, a page each and some posts."""
     simulated = simulator.Options(
         shape=Shape(users=2, posts=posts, pages=1, ads=3, comments=1),
-        time_scale=60.0 / MINUTE_SECONDS,
+        time_scale=60.0 / minute,
         proof_required=proof,
     )
     async with simulator.running(simulated) as graph_api, aiohttp.ClientSession() as session:
         base_url = graph_api.url
         async with session.get(f"{base_url}/__sim/world") as answer:
             user, other = (await answer.json())["users"]
-        values = {"read_timeout": 0.2, "total_timeout": 3.0, "minute_seconds": MINUTE_SECONDS, **options}
+        values = {"read_timeout": 0.2, "total_timeout": 3.0, "minute_seconds": minute, **options}
         source = build_source(
             "graph",
             SourceOptions(base_url=base_url, version="v26.0", **values),
-            MemoryBudget(minute_seconds=MINUTE_SECONDS),
+            budget or MemoryBudget(minute_seconds=minute),
         )
         try:
             simulation = Simulation(
@@ -124,9 +136,8 @@ async def graph(
                 token=Token(SecretStr(user["token"]), 1),
                 session=session,
                 others=[(other["id"], other["pages"][0]["id"], Token(SecretStr(other["token"]), 1))],
+                minute=minute,
             )
-            if limited:
-                await simulation.control("POST", "budgets", {"page": 3})
             yield simulation
         finally:
             await source.close()
@@ -134,7 +145,13 @@ async def graph(
 
 @asynccontextmanager
 async def rest(
-    *, items: int = 120, limit: int = 25, limited: bool = False, **options: Any
+    *,
+    items: int = 120,
+    limit: int = 25,
+    limited: bool = False,
+    minute: float = MINUTE_SECONDS,
+    budget: Budget | None = None,
+    **options: Any,
 ) -> AsyncIterator[Simulation]:
     """A REST API with two users; `limited` to fewer calls a minute than a listing takes."""
     simulated = rest_simulator.Options(
@@ -143,9 +160,9 @@ async def rest(
     async with rest_simulator.running(simulated) as rest_api, aiohttp.ClientSession() as session:
         async with session.get(f"{rest_api.url}/__sim/world") as answer:
             user, other = (await answer.json())["users"]
-        values = {"read_timeout": 0.2, "total_timeout": 3.0, "minute_seconds": MINUTE_SECONDS, **options}
+        values = {"read_timeout": 0.2, "total_timeout": 3.0, "minute_seconds": minute, **options}
         source = build_source(
-            "rest", SourceOptions(base_url=rest_api.url, **values), MemoryBudget(minute_seconds=MINUTE_SECONDS)
+            "rest", SourceOptions(base_url=rest_api.url, **values), budget or MemoryBudget(minute_seconds=minute)
         )
         try:
             yield Simulation(
@@ -158,6 +175,7 @@ async def rest(
                 token=Token(SecretStr(user["key"]), 1),
                 session=session,
                 others=[(other["id"], other["id"], Token(SecretStr(other["key"]), 1))],
+                minute=minute,
             )
         finally:
             await source.close()

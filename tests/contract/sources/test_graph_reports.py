@@ -40,8 +40,7 @@ async def report(simulation: Simulation, asked: PageRequest) -> tuple[list[Any],
 
 async def ordered(simulation: Simulation) -> tuple[PageRequest, set[tuple[str, str]]]:
     """A request for ten days of an ad account, and the truth about them."""
-    world = await simulation.control("GET", f"world?user={simulation.user_id}")
-    account = world["users"][0]["ad_accounts"][0]["id"]
+    account = await simulation.account()
     hi = int(time.time()) // DAY * DAY
     lo = hi - 10 * DAY
     truth = await simulation.control("GET", f"truth?edge=insights&scope={account}&since={lo}&until={hi - 1}&items=1")

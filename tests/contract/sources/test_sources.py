@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.sources.base import Fault, FaultKind, Page
-from tests.contract.sources import simulators
+from tests.contract.sources import blocks, simulators
 from tests.contract.sources.collecting import collect
 from tests.contract.sources.faults import GRAPH, REST, Sequence
 from tests.contract.sources.simulators import Simulation
@@ -19,6 +19,8 @@ from tests.contract.sources.simulators import Simulation
 Open = Callable[..., AbstractAsyncContextManager[Simulation]]
 SOURCES: dict[str, Open] = {"graph": simulators.graph, "rest": simulators.rest}
 FAULTS = {"graph": GRAPH, "rest": REST}
+MINUTE = 0.004
+"""A rolling hour passes in a quarter of a second, so that blocks are met and outlived."""
 
 pytestmark = pytest.mark.parametrize("name", SOURCES)
 
@@ -41,12 +43,17 @@ async def test_a_quiet_listing_is_collected_whole_once_and_in_order(name):
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_after_any_faults_that_end_what_was_collected_is_the_truth(name, data):
-    """Nothing lost, in any mix of outages, throttles, cut answers, dead cursors and shifting pages."""
+    """
+    Nothing lost, in any mix of outages, throttles, cut answers, dead cursors, shifting pages and used up budgets; and
+    no call is made while an answer says or implies that none may be (`blocks.py` says what that is).
+    """
     sequence: Sequence = data.draw(FAULTS[name])
 
     async def run() -> None:
-        async with SOURCES[name]() as simulation:
+        async with SOURCES[name](minute=MINUTE, read_timeout=1.0) as simulation:
             before = await simulation.truth()
+            if sequence.budgets:
+                await simulation.control("POST", "budgets", sequence.budgets)
             await simulation.control("POST", "faults", sequence.faults)
 
             async def change(step: int) -> None:
@@ -54,26 +61,18 @@ def test_after_any_faults_that_end_what_was_collected_is_the_truth(name, data):
                     if due == step:
                         await simulation.change(what)
 
-            found = await collect(simulation.source, simulation.request(), before=change)
+            with blocks.wire() as heard:
+                found = await collect(simulation.source, simulation.request(), before=change)
             stayed = before & await simulation.truth()
             log = await simulation.calls()
         assert stayed <= found.ids("id")
-        assert log["total"] <= sequence.most_calls
-        assert log["while_blocked"] == 0
+        findings = blocks.judge(heard, blocks.DRAWS[simulation.feed.name], minute=simulation.minute)
+        assert findings.too_early == []
+        assert log["while_blocked"] <= findings.unknowable
+        assert log["total"] - log["throttled"] <= sequence.most_calls
         assert log["token_in_query"] == 0
 
     asyncio.run(run())
-
-
-async def test_no_call_is_made_while_blocked(name):
-    """Each one would lengthen the block; the calls that are allowed are enough in the end."""
-    async with SOURCES[name](limited=True) as simulation:
-        found = await collect(simulation.source, simulation.request())
-        truth, log = await simulation.truth(), await simulation.calls()
-
-    assert found.ids("id") == truth
-    assert any(fault.kind is FaultKind.THROTTLED for fault in found.faults)
-    assert log["while_blocked"] == 0
 
 
 @pytest.mark.parametrize("what", ["create", "delete newest", "delete oldest", "delete middle"])

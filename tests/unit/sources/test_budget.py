@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chains.budget import hold
+from pipeline.chains.budget import FREE, Block, Load, blocked, hold, must_probe, passed, probing, worst
 from pipeline.sources.base import UsageNote
 from pipeline.sources.budget import MemoryBudget
 
@@ -46,6 +46,63 @@ def test_more_usage_never_means_less_waiting(low, high, wait):
 def test_the_rule_scales_with_the_apis_minute():
     """At a desk a minute of the simulated API lasts a second."""
     assert hold(100, minute_seconds=1.0) == 5.0
+
+
+FULL = Load(100.0, 0.0)
+
+
+def block_of(minutes: float) -> int:
+    """The calls that meet a block of so many minutes that nobody tells of, each as soon as the rule lets it."""
+    block, calls, start = blocked(FREE, 1000.0, FULL), 0, 1000.0
+    while block.until - start < 60 * minutes:
+        assert must_probe(block, block.until)
+        calls, block = calls + 1, blocked(probing(block, block.until), block.until, FULL)
+    return calls
+
+
+@pytest.mark.parametrize(("minutes", "calls"), [(5, 0), (6, 1), (60, 3), (65, 3), (120, 4), (24 * 60, 26)])
+def test_pauses_that_were_not_named_grow_to_an_hour(minutes, calls):
+    """An hour's block is met by three calls instead of twelve, each of which would lengthen it."""
+    assert block_of(minutes) == calls
+
+
+def test_several_answers_about_one_block_are_one_block():
+    """Ten calls that were under way when the budget ran out must not stop it for a day."""
+    first = blocked(FREE, 1000.0, FULL)
+
+    assert blocked(first, 1001.0, FULL) == first
+
+
+def test_a_told_end_takes_the_place_of_a_guess():
+    """The API knows better, and then nobody has to find out."""
+    block = blocked(blocked(FREE, 1000.0, FULL), 1001.0, Load(100.0, 900.0))
+
+    assert block == Block(1901.0, 1001.0, 0.0)
+    assert not must_probe(block, 1901.0)
+
+
+def test_a_pause_is_forgotten_an_hour_after_it_ended():
+    """What was full yesterday says nothing about today."""
+    block = blocked(FREE, 1000.0, FULL)
+
+    assert not must_probe(block, block.until + 3600.0)
+    assert blocked(block, block.until + 3600.0, FULL).pause == block.pause
+
+
+def test_only_the_answer_to_a_call_after_the_pause_ends_it():
+    """An answer that was under way when the block began knows nothing of it."""
+    block = blocked(FREE, 1000.0, FULL)
+
+    assert passed(block, 1001.0) == block
+    assert passed(probing(block, block.until), block.until) == FREE
+    assert passed(FREE, 1000.0) == FREE
+
+
+def test_the_worst_word_about_a_key_counts():
+    """Several headers speak of one budget, and the last one need not be the fullest."""
+    notes = [UsageNote("a", 100.0), UsageNote("b", 80.0, 5.0), UsageNote("a", 20.0, 60.0)]
+
+    assert worst(notes) == {"a": Load(100.0, 60.0), "b": Load(80.0, 5.0)}
 
 
 class Clock:

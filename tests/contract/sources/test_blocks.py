@@ -1,0 +1,104 @@
+"""Every kind of budget, used up until the listing is read: who calls, and when (`blocks.py` says what is allowed)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pipeline.feeds.ads import FEED as ADS
+from pipeline.sources.base import FaultKind, PageRequest
+from tests.contract.sources import blocks, simulators
+from tests.contract.sources.collecting import collect
+from tests.contract.sources.simulators import Simulation
+from tests.contract.sources.test_graph_reports import ordered
+
+MINUTE = 0.004
+
+
+@dataclass(frozen=True)
+class Case:
+    """A budget, and a listing that needs more calls than it allows."""
+
+    feed: str
+    limit: tuple[str, Any] | None
+    """What to send to which control endpoint; None: a few calls a minute, from the start."""
+
+
+async def _posts(simulation: Simulation) -> PageRequest:
+    return simulation.request()
+
+
+async def _ads(simulation: Simulation) -> PageRequest:
+    return simulation.request(feed=replace(ADS, page_limit=1), scope=await simulation.account(), limit=1)
+
+
+async def _clicks(simulation: Simulation) -> PageRequest:
+    request, _ = await ordered(simulation)
+    return request
+
+
+REQUESTS: dict[str, Callable[[Simulation], Awaitable[PageRequest]]] = {
+    "posts": _posts, "ads": _ads, "ads_clicks": _clicks, "transactions": _posts,
+}  # fmt: skip
+TOLD = {
+    "page": Case("posts", ("budgets", {"page": 3})),
+    "ad_account": Case("ads", ("budgets", {"ad_account": 2})),
+    "insights": Case("ads_clicks", ("budgets", {"insights": 3})),
+    "calls a minute": Case("transactions", None),
+    "retry-after": Case("transactions", ("faults", {"kind": "throttle", "retry_after": 1, "times": 1})),
+}
+GUESSED = {
+    "app": Case("posts", ("budgets", {"app": 3})),
+    "app, of ads": Case("ads", ("budgets", {"app": 2})),
+    "user": Case("posts", ("budgets", {"user": 3})),
+    "429 alone": Case("transactions", ("faults", {"kind": "throttle", "retry_after": 1, "silent": True, "times": 1})),
+}
+
+
+@asynccontextmanager
+async def used_up(case: Case) -> AsyncIterator[tuple[Simulation, PageRequest]]:
+    """An API that allows too few calls for what is asked of it."""
+    rest = partial(simulators.rest, limited=case.limit is None)
+    make: Callable[..., AbstractAsyncContextManager[Simulation]] = (
+        rest if case.feed == "transactions" else simulators.graph
+    )
+    async with make(minute=MINUTE, read_timeout=1.0) as simulation:
+        if case.limit:
+            await simulation.control("POST", *case.limit)
+        yield simulation, await REQUESTS[case.feed](simulation)
+
+
+async def read(case: Case) -> tuple[blocks.Findings, dict[str, Any]]:
+    """Read all there is; gives what the oracle says and the API's own count."""
+    async with used_up(case) as (simulation, request):
+        with blocks.wire() as heard:
+            found = await collect(simulation.source, request)
+        log = await simulation.calls()
+    assert found.items
+    assert any(fault.kind is FaultKind.THROTTLED for fault in found.faults)
+    return blocks.judge(heard, blocks.DRAWS[case.feed], minute=simulation.minute), log
+
+
+@pytest.mark.parametrize("kind", TOLD)
+async def test_no_call_is_made_while_a_block_runs_whose_end_was_told(kind):
+    """Each one would lengthen the block; and waiting as told is enough in the end."""
+    findings, log = await read(TOLD[kind])
+
+    assert findings.too_early == []
+    assert log["while_blocked"] == 0
+
+
+@pytest.mark.parametrize("kind", GUESSED)
+async def test_a_block_whose_end_was_not_told_is_met_only_as_often_as_the_rule_allows(kind):
+    """The app's hour says nothing of its end: three calls find out, not one every five minutes, nor each chain's."""
+    findings, log = await read(GUESSED[kind])
+
+    assert findings.too_early == []
+    assert 0 < log["while_blocked"] <= sum(count for _, _, count in findings.met)
+    for _, minutes, count in findings.met:
+        assert count <= blocks.allowed(minutes)

@@ -1,0 +1,1 @@
+"""The shared call budget over its real stores: SQL and Redis."""

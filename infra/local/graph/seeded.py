@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from infra.local.graph.clock import Clock, iso
@@ -45,17 +46,23 @@ class Shape:
     post_bytes: int = 500
 
 
+@lru_cache(maxsize=4)
+def _corpus(seed: int) -> str:
+    """Give the text that messages are cut from; a world that is made anew for each test needs it only once."""
+    random = Random(seed)
+    text = ""
+    while len(text) < CORPUS_CHARACTERS + LONG_MESSAGE_CHARACTERS:
+        text += random.choice(WORDS) + " "
+    return text
+
+
 class SeededMaker:
     """Makes bodies from an item's number, so that a hundred thousand posts need no memory until they are asked for."""
 
     def __init__(self, shape: Shape, end: int) -> None:
         self._shape = shape
         self._end = end
-        random = Random(shape.seed)
-        text = ""
-        while len(text) < CORPUS_CHARACTERS + LONG_MESSAGE_CHARACTERS:
-            text += random.choice(WORDS) + " "
-        self._corpus = text
+        self._corpus = _corpus(shape.seed)
         self._names: dict[str, str] = {}
 
     def body(self, item: Item) -> Body:

@@ -17,7 +17,6 @@ from tests.integration.crash_points.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[3]
 SEEDS = int(os.environ.get("CRASH_SEEDS", "500"))
-PARTS = 2
 
 WANTED = {
     "store.page.before", "store.page.after", "store.open.before", "store.open.after", "store.apply.before",
@@ -51,12 +50,11 @@ def run(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_a_kill_at_any_failpoint_loses_nothing_and_repeats_nothing(name: str, part: int, folder: Path) -> None:
+def test_a_kill_at_any_failpoint_loses_nothing_and_repeats_nothing(name: str, folder: Path) -> None:
     """The series' code loses half of a user's history at two of these points, for ever."""
-    summary = run(folder, "--workload", name, "--part", f"{part}/{PARTS}")
-    assert summary["killed"] == summary["cases"] > 20
+    summary = run(folder, "--workload", name)
+    assert summary["killed"] == summary["cases"] == summary["hits"] > 100
 
 
 @pytest.mark.timeout(600)
@@ -73,7 +71,7 @@ def test_two_to_five_kills_in_one_history_lose_nothing(name: str, folder: Path) 
 def test_the_workloads_pass_every_kind_of_failpoint(folder: Path) -> None:
     """A boundary that no workload crosses is a boundary that no kill has tried."""
     names: set[str] = set()
-    for name in WORKLOADS:
+    for name in ("history", "parks"):
         place = folder / name
         place.mkdir()
         names |= set(run(place, "--workload", name, "--part", "0/100000")["names"])

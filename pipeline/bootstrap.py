@@ -239,14 +239,18 @@ def _sources(settings: Settings, feeds: Feeds) -> list[tuple[str, SourceOptions]
 
 
 def _secrets(settings: Settings, keys: TokenKeys | None) -> Callable[[str, str, SealedToken | None], Token | None]:
-    """Give what turns a user's row into a token: the table, or the environment's one user."""
+    """
+    Give what turns a user's row into a token: the table, or the environment's one user.
+
+    The row is read for each doorbell, so a stored token counts at once; the environment's is this process's for life.
+    """
 
     def secret(user_id: str, source: str, sealed: SealedToken | None) -> Token | None:
         if sealed is not None and not sealed.dead and keys is not None:
             return Token(keys.open(user_id, source, sealed.sealed), sealed.version)
         alone = settings.graph_access_token
         if sealed is None and alone is not None and (user_id, source) == (settings.graph_user_id, "graph"):
-            return Token(alone, 1)
+            return Token(alone, 1)  # below any stored version: its death is no other's
         return None
 
     return secret

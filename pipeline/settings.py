@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     graph_app_secret: SecretStr | None = None
     """Sends `appsecret_proof` with each call."""
     graph_access_token: SecretStr | None = None
-    """A single user's token from the environment, for a first try; needs `graph_user_id`."""
+    """A single user's token, for a first try; needs `GRAPH_USER_ID`. A stored one (`users add`) replaces it at once."""
     graph_user_id: str = ""
     """The user that `GRAPH_ACCESS_TOKEN` belongs to."""
     graph_minute_seconds: float = Field(default=60.0, gt=0, le=60)

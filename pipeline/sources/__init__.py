@@ -16,7 +16,7 @@ def build_source(name: str, options: SourceOptions, budget: Budget) -> Source:
     """
     Make a source. Opens nothing; connections open at the first call, in the running loop.
 
-    A source takes no `Tokens`: each request carries its token, and the caller marks one dead when it sees
+    A source knows no tokens: each request carries its own, and the caller marks one dead when it sees
     `FaultKind.TOKEN_DEAD`. Raises `ConfigurationError` for an unknown name or a base URL that must not be called.
     """
     if name == "graph":

@@ -169,18 +169,6 @@ class Source(Protocol):
         ...
 
 
-class Tokens(Protocol):
-    """Where tokens are kept. Implemented by `storage` (SQL) and by the environment (a single user)."""
-
-    async def get(self, user_id: str, source: str) -> Token | None:
-        """The newest token, or None if there is none or the newest one is known to be dead."""
-        ...
-
-    async def mark_dead(self, user_id: str, source: str, version: int) -> None:
-        """Note that the API refused this version for good. A newer version is not touched."""
-        ...
-
-
 class UsageNote(NamedTuple):
     """What an answer said about a budget: share used (0..100+), and seconds to wait if it is blocked."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from tests.contract.sources.simulators import Simulation
 from tests.contract.sources.test_graph_reports import ordered
 
 MINUTE = 0.004
+SLOW_MINUTE = 0.1
+"""The others wait a minute for the one that finds out: it has to be longer than a call on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +105,20 @@ async def test_a_block_whose_end_was_not_told_is_met_only_as_often_as_the_rule_a
     assert 0 < log["while_blocked"] <= sum(count for _, _, count in findings.met)
     for _, minutes, count in findings.met:
         assert count <= blocks.allowed(minutes)
+
+
+async def test_of_many_workers_one_finds_out_whether_a_block_is_over():
+    """Sixty thousand chains wait for the app's budget; each of them would make its block longer."""
+    workers = 8
+    async with simulators.graph(minute=SLOW_MINUTE, read_timeout=1.0, limit=30) as simulation:
+        await simulation.control("POST", "budgets", {"app": workers + 2, "window_seconds": 20 * 60})
+        with blocks.wire() as heard:
+            await asyncio.gather(*(collect(simulation.source, simulation.request()) for _ in range(workers)))
+        log = await simulation.calls()
+    findings = blocks.judge(heard, blocks.DRAWS["posts"], minute=simulation.minute)
+
+    under_way = workers * len(findings.met)  # when a block began, nobody could know
+    assert findings.too_early == []
+    assert sum(count for _, _, count in findings.met) > 0
+    assert log["while_blocked"] <= findings.unknowable + under_way
+    assert log["total"] - log["throttled"] == 2 * workers

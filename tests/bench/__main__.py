@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("heart", "store", "fan_out", "sources", "host", "servicebus", "isolation", "recovery")
+NAMES = ("heart", "store", "fan_out", "sources", "host", "servicebus", "isolation", "recovery", "operations")
 
 
 def main(chosen: list[str]) -> int:

@@ -47,8 +47,8 @@ def measure(*, users: int = USERS, posts: int = POSTS, runs: int = RUNS) -> dict
             bare, ours, both = [], [], []
             for run in range(runs):
                 bare.append(_bare(Path(folder), base, run))
-                ours.append(_ours(Path(folder) / f"ours{run}", base, users * posts, subscribers=False))
-                both.append(_ours(Path(folder) / f"both{run}", base, users * posts, subscribers=True))
+                ours.append(mined(Path(folder) / f"ours{run}", base, users * posts, subscribers=False))
+                both.append(mined(Path(folder) / f"both{run}", base, users * posts, subscribers=True))
     rate = statistics.median(one["records"] / one["cpu"] for one in bare)
     return {
         "records": users * posts,
@@ -86,7 +86,7 @@ def _bare(folder: Path, base: str, run: int) -> dict[str, Any]:
     return result
 
 
-def _ours(folder: Path, base: str, records: int, *, subscribers: bool) -> dict[str, Any]:
+def mined(folder: Path, base: str, records: int, *, subscribers: bool) -> dict[str, Any]:
     folder.mkdir()
     functions = "" if subscribers else "posts_miner,relay,watchdog"
     with stack(folder, base, subscribers=subscribers, functions=functions) as box:
@@ -125,13 +125,13 @@ def _until_warm(box: Stack) -> None:
 def _until_done(folder: Path, box: Stack, records: int, *, subscribers: bool) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
-        if _mined(folder / "pipeline.db") >= records and _idle(box):
+        if _items_in(folder / "pipeline.db") >= records and _idle(box):
             return
         time.sleep(0.2)
-    raise RuntimeError(f"not done after {DEADLINE_SECONDS} s: {_mined(folder / 'pipeline.db')} of {records}")
+    raise RuntimeError(f"not done after {DEADLINE_SECONDS} s: {_items_in(folder / 'pipeline.db')} of {records}")
 
 
-def _mined(database: Path) -> int:
+def _items_in(database: Path) -> int:
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         items = connection.execute("SELECT coalesce(sum(total_new), 0) FROM chains").fetchone()[0]
         unsent = connection.execute("SELECT count(*) FROM outbox WHERE sent_at IS NULL").fetchone()[0]

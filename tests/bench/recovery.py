@@ -98,7 +98,8 @@ class _Run:
             await self._stack.product.run("mine", "posts", "--since", HISTORY)
             await asyncio.sleep(1.0)
             if time.monotonic() > end:
-                raise RuntimeError(f"nothing is mined: {self._stack.processes['host'].tail()}")
+                states = self._rows("SELECT lane, state, reason, last_error, count(*) FROM chains GROUP BY 1, 2, 3, 4")
+                raise RuntimeError(f"nothing is mined: {states}")
 
     async def kill_worker(self) -> None:
         """Kill the worker, and wait for every chain that it had in hand."""

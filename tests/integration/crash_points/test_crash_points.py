@@ -22,9 +22,9 @@ WANTED = {
     "store.page.before", "store.page.after", "store.open.before", "store.open.after", "store.apply.before",
     "store.apply.after", "store.outbox.before", "store.outbox.after", "store.tick.before", "store.tick.after",
     "store.scopes.before", "store.scopes.after", "store.budget.before", "store.budget.after", "store.verify.before",
-    "store.verify.after", "store.relay.before", "store.relay.after", "bus.send.before", "bus.send.after",
-    "fan_out.send.before", "fan_out.send.after", "source.call.before", "source.call.after", "host.complete.before",
-    "host.complete.after",
+    "store.verify.after", "store.relay.before", "store.relay.after", "store.queues.before",
+    "store.queues.after", "bus.send.before", "bus.send.after", "fan_out.send.before", "fan_out.send.after",
+    "source.call.before", "source.call.after", "host.complete.before", "host.complete.after",
 }  # fmt: skip
 
 

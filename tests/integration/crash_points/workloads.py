@@ -44,17 +44,16 @@ WORKLOADS = {
         Workload("history"),
         # The newest page and more is stored, and proves nothing: stopping at known items loses the history.
         Workload("live-first", stored=5, change=False),
-        # Throttled and down again and again, on the first pages: parks, and doorbells that are due later. The user's
-        # calls are used up, the page's, the app's; then the API is down for all quick tries of one call.
+        # Down and throttled again and again, on the first pages: parks, and doorbells that are due later. The API fails
+        # all quick tries of one call; then a page's calls are used up, with a hint until when, and the app's without.
         Workload(
             "parks",
             faults=(
-                _on_call(0, "throttle", code=17, minutes=1),
-                _on_call(1, "throttle", code=32, minutes=1),
-                _on_call(2, "throttle", code=4),
-                _on_call(3, "error", code=2),
-                _on_call(4, "html500"),
-                _on_call(5, "truncate"),
+                _on_call(0, "error", code=2),
+                _on_call(1, "html500"),
+                _on_call(2, "truncate"),
+                _on_call(3, "throttle", code=32, minutes=1),
+                _on_call(4, "throttle", code=4),
             ),
             pages_per_message=1,
             change=False,

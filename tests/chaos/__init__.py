@@ -11,6 +11,7 @@ A safety phase with faults, a liveness phase without, then the independent check
 - `on_*`        injectors: processes, bus, cache, store, sources
 - `people`      what people do meanwhile, and every content that was true once
 - `recovery`    from a kill to the next commit of each chain that was in motion
+- `canaries`    secrets that the run works with, and a grep for them over all that it wrote
 - `verdict`     the truth and the lake before the checker
 - `run`         the order of a run
 """

@@ -52,6 +52,7 @@ def _summary(result: dict[str, Any], target: Path) -> str:
         f"{'green' if result['valid'] else 'RED'}: {result['items']:,} items, {result['faults']:,} faults, "
         f"lost {result['lost']}, twice {result['twice']}, unexpected {checker['unexpected']}, stale {checker['stale']}",
         f"failpoints {points['names']}, cells {points['carried_out']} of {points['cells']}",
+        f"canaries {json.dumps(result['canaries'])}",
         f"recovery {json.dumps(result['recovery_seconds'])}",
         f"seconds {json.dumps(result['seconds'])}",
         f"written to {target}",

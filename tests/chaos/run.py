@@ -23,8 +23,8 @@ from infra.local.run.product import CommandFailed
 from infra.local.run.stack import Stack, Wanted
 from infra.local.run.truth import checked_feeds
 from pipeline.failpoints import VARIABLE
-from pipeline.storage.tokens import new_key
 from tests.chaos import verdict
+from tests.chaos.canaries import Canaries
 from tests.chaos.failpoints import Failpoints
 from tests.chaos.faults import KINDS, LEFT_OUT, Kind, bag
 from tests.chaos.people import People
@@ -56,7 +56,9 @@ class Chaos:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         orders = folder / "failpoint"
-        self.stack = Stack(Places(folder, free_ports()), _wanted(self.scale, seed, orders))
+        self.canaries = Canaries()
+        places = Places(folder, free_ports())
+        self.stack = Stack(places, _wanted(self.scale, seed, orders, self.canaries, places))
         self.scene = Scene(self.stack, self._chance)
         self.points = Failpoints(orders)
         self.recovery = Recovery(self.scene)
@@ -79,9 +81,14 @@ class Chaos:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
             result: dict[str, Any] = await self._timed("judgement", self._judge(people, matched=matched))
-            return result
+            await self._timed("harvest", self.canaries.harvest(self.stack))
         finally:
             await self.stack.stop()
+        places = self.stack.places
+        told = await self._timed("grep", self.canaries.judge(places.folder, places.database))
+        quiet = told["found"] == 0 and told["control"] == "red"
+        seconds = {**self._seconds, "all": round(self._age(), 1)}
+        return result | {"valid": result["valid"] and quiet, "canaries": told, "seconds": seconds}
 
     async def _timed(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
         started = time.monotonic()
@@ -94,7 +101,7 @@ class Chaos:
         listed, _ = await asyncio.gather(self.stack.product.run("feeds", "--json"), self.stack.start_backing())
         self._feeds = checked_feeds(listed)
         people = People(self.stack, self._feeds, Random(f"people/{self.seed}"))
-        self.scene.users = people.users = await wards.import_all(self.stack)
+        self.scene.users = people.users = await self.canaries.plant_tokens(self.stack)
         await asyncio.gather(people.remember_all(), self._poison(), self.stack.start_host())
         await self.stack.product.run("mine", "posts")
         self._say(f"started: {len(people.users)} users, feeds {', '.join(feed.feed for feed in self._feeds)}")
@@ -265,7 +272,6 @@ class Chaos:
             "chains": dict(chains),
             "starts": {name: process.starts for name, process in self.stack.processes.items()},
             "notes": Counter(self.scene.notes),
-            "seconds": {**self._seconds, "all": round(self._age(), 1)},
         }
 
     def _by_kind(self) -> list[dict[str, Any]]:
@@ -275,13 +281,19 @@ class Chaos:
         ]
 
 
-def _wanted(scale: Scale, seed: int, orders: Path) -> Wanted:
+def _wanted(scale: Scale, seed: int, orders: Path, canaries: Canaries, places: Places) -> Wanted:
     common = ["--seed", str(seed), "--time-scale", "60", "--users", str(scale.users)]
     common += ["--spread", f"{scale.spread_days}d"]
     graph = [*common, "--posts", str(scale.posts), "--ads", str(scale.ads), "--comments", "0"]
-    settings = {"TOKEN_KEY": new_key(), VARIABLE: f"@{orders}", **AT_A_DESK, **scale.settings}
+    settings = {**canaries.settings(places), VARIABLE: f"@{orders}", **AT_A_DESK, **scale.settings}
     rest = [*common, "--transactions", str(scale.transactions)]
-    return Wanted(graph=graph, rest=rest, settings=settings, lock_seconds=LOCK_SECONDS)
+    return Wanted(
+        graph=graph,
+        rest=rest,
+        settings=settings,
+        lock_seconds=LOCK_SECONDS,
+        redis_password=canaries.redis_password,
+    )
 
 
 def _each(by_fault: Mapping[str, int]) -> dict[str, int]:

@@ -28,5 +28,7 @@ async def test_whatever_fails_the_subscribers_get_every_item_once(tmp_path: Path
     assert (result["lost"], result["twice"]) == (0, 0)
     assert result["checker"]["control"] == "red", "the checker does not see an item that is missing"
     assert result["api"]["token_in_query"] == result["api"]["cross_user"] == 0
+    canaries = result["canaries"]
+    assert (canaries["planted"], canaries["found"], canaries["control"]) == (40, 0, "red"), canaries
     met = sum(kind["done"] > 0 for kind in result["faults_by_kind"])
     assert met >= len(KINDS) // 2, result["faults_by_kind"]

@@ -18,6 +18,13 @@ class Cache(NamedTuple):
     command: Sequence[str]
     what: str
 
+    def guarded(self, password: str) -> Cache:
+        """Ask for a password, where the server is the box's own."""
+        if not password or not self.command:
+            return self
+        url = self.url.replace("redis://", f"redis://:{password}@")
+        return self._replace(url=url, command=[*self.command, "--requirepass", password])
+
 
 def find_cache(places: Places, environment: Mapping[str, str] = os.environ) -> Cache:
     """Choose; without any the pipeline runs all the same, for Redis is only its hint."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from pipeline.feeds.base import Discovered, Feed, Item, Kind
 
 
-class Creative(BaseModel):
+class Creative(TypedDict):
     """What the ad shows."""
 
     id: str

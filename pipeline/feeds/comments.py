@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NotRequired
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from pipeline.feeds.base import ChildOf, Feed, Item
 
 
-class Commenter(BaseModel):
+class Commenter(TypedDict):
     """Who wrote it; absent without permission."""
 
     id: str
-    name: str = ""
+    name: NotRequired[str]
 
 
-class Parent(BaseModel):
+class Parent(TypedDict):
     """The comment that this one answers."""
 
     id: str

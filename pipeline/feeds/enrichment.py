@@ -65,9 +65,9 @@ def author_profile(raw: Raw, context: Mapping[str, Any]) -> WithAuthorProfile:
 
 def engagement(raw: Raw, context: Mapping[str, Any]) -> WithEngagement:
     """Give counts of comments, reactions and shares, and their sum; what the API leaves out is zero."""
-    comments = _count(raw, "comments", "summary", "total_count")
-    reactions = _count(raw, "reactions", "summary", "total_count")
-    shares = _count(raw, "shares", "count")
+    comments = _number(_object(raw.get("comments")).get("summary"), "total_count")
+    reactions = _number(_object(raw.get("reactions")).get("summary"), "total_count")
+    shares = _number(raw.get("shares"), "count")
     return {
         "engagement": {
             "comments": comments,
@@ -78,8 +78,13 @@ def engagement(raw: Raw, context: Mapping[str, Any]) -> WithEngagement:
     }
 
 
-def _count(raw: Raw, *path: str) -> int:
-    value: Any = raw
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, int) else 0
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else _NOTHING
+
+
+def _number(value: Any, name: str) -> int:
+    number = value.get(name) if isinstance(value, dict) else None
+    return number if isinstance(number, int) else 0

@@ -1,40 +1,44 @@
 """
 Posts that a page published, newest first. The series calls them wall posts.
 
-What the API leaves out is None here: a default object would be copied for every item.
+What the API leaves out is None here: a default object would be copied for every item. Objects in a post are typed
+dictionaries, for a model's instance costs several times as much to make.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from pipeline.feeds.base import Discovered, Feed, Item
 from pipeline.feeds.enrichment import author_profile, engagement
 
 
-class Author(BaseModel):
+class Author(TypedDict):
     """Who wrote it; absent without permission."""
 
     id: str
-    name: str = ""
+    name: NotRequired[str]
 
 
-class Shares(BaseModel):
+class Shares(TypedDict):
     """How often it was shared; the API leaves it out at zero."""
 
-    count: int = 0
+    count: NotRequired[int]
 
 
-class Total(BaseModel):
+class Total(TypedDict):
     """The `summary` of an expanded edge."""
 
-    total_count: int = 0
+    total_count: NotRequired[int]
 
 
-class Expansion(BaseModel):
+class Expansion(TypedDict):
     """An expanded edge, asked for with its summary only."""
 
-    summary: Total | None = None
+    summary: NotRequired[Total | None]
 
 
 class Post(Item):

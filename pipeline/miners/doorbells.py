@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy.engine import Connection
 
@@ -60,13 +59,9 @@ class Doorbells:
 
     async def _pages(self, plan: Plan, key: Key, doorbell_id: str, held: list[Held], *, again: bool) -> Ended:
         started = self.clock()
-        expected: Chain | None = None
-        context: Mapping[str, Any] = {}
+        looked = await self._look(plan, key, doorbell_id, again=again)
+        context = looked.context
         for page_number in range(1, self.settings.pages_per_message + 1):
-            looked = await self._look(plan, key, doorbell_id, first=page_number == 1, again=again)
-            context = looked.context or context
-            if expected and not _same_place(looked.chain, expected):
-                return await self._lost(plan, key, doorbell_id, held)
             if looked.verdict is Look.STALE or looked.chain is None:
                 telemetry.count("pipeline.stale", feed=key.feed)
                 return Ended.STALE
@@ -87,15 +82,15 @@ class Doorbells:
             if committed is None:
                 return await self._lost(plan, key, doorbell_id, held)
             held += committed.held
-            if committed.chain.doorbell_id != doorbell_id:
+            if committed.looked is None:
                 return await self._left(plan, looked.chain, committed.chain, held)
-            expected = committed.chain
+            looked = committed.looked
         raise AssertionError("the last page always yields")
 
-    async def _look(self, plan: Plan, key: Key, doorbell_id: str, *, first: bool, again: bool) -> Looked:
-        if first and again:
+    async def _look(self, plan: Plan, key: Key, doorbell_id: str, *, again: bool) -> Looked:
+        if again:
             return await self.database.write("look", transitions.look_again, key, doorbell_id, plan.feed)
-        return await self.database.read(transitions.look, key, doorbell_id, plan.feed, with_context=first)
+        return await self.database.read(transitions.look, key, doorbell_id, plan.feed)
 
     async def _ready(self, plan: Plan, looked: Looked, chain: Chain) -> Token | Change:
         """Give the token to fetch with, or the change that parks the chain before any call is made."""
@@ -145,14 +140,6 @@ class Doorbells:
         if plan.rules.ordered and plan.rules.marks(after.key.lane):
             held += await self.verifying.verify(plan, before)
         return Ended.DONE
-
-
-def _same_place(found: Chain | None, expected: Chain) -> bool:
-    return found is not None and (found.epoch, found.seq, found.doorbell_id) == (
-        expected.epoch,
-        expected.seq,
-        expected.doorbell_id,
-    )
 
 
 def _park(chain: Chain, now: int, seconds: float, reason: str, *, token_version: int = 0) -> Change:

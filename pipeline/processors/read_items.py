@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,24 +45,30 @@ def read_page(
     snapshot items that have none. `context` is what enrichment steps may use. Without `measure` no item is looked at
     for being too large or too deep to publish: the page's encoding finds out, and then asks again with it.
     """
-    candidates: list[Candidate] = []
-    bad: list[Bad] = []
-    last: Position | None = None
-    for item, model in zip(items, _models(feed, items), strict=True):
-        outcome = _read(feed, item, model, observed, context or {}, measure)
-        if isinstance(outcome, Candidate):
-            candidates.append(outcome)
-            last = Position(outcome.time, outcome.id)
-        else:
-            bad.append(outcome)
-            if outcome.item_id is not None and outcome.item_time is not None:
-                last = Position(outcome.item_time, outcome.item_id)
-    return ReadPage(candidates, bad, last)
+    offered = context or {}
+    outcomes = [
+        _read(feed, item, model, observed, offered, measure)
+        for item, model in zip(items, _models(feed, items), strict=True)
+    ]
+    places = (place for outcome in reversed(outcomes) if (place := _place(outcome)))
+    return ReadPage(
+        [outcome for outcome in outcomes if isinstance(outcome, Candidate)],
+        [outcome for outcome in outcomes if isinstance(outcome, Bad)],
+        next(places, None),
+    )
 
 
 def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any] | None = None) -> Candidate | Bad:
     """Validate one item against its feed's model; arguments as of `read_page`."""
     return _read(feed, raw, None, observed, context or {}, measure=True)
+
+
+def _place(outcome: Candidate | Bad) -> Position | None:
+    if isinstance(outcome, Candidate):
+        return Position(outcome.time, outcome.id)
+    if outcome.item_id is None or outcome.item_time is None:
+        return None
+    return Position(outcome.item_time, outcome.item_id)
 
 
 @cache
@@ -132,7 +138,7 @@ def _hash(feed: Feed, model: Item, canonical: bytes) -> str:
     stable = canonical
     if feed.volatile:
         stable = model.__pydantic_serializer__.to_json(model, exclude=set(feed.volatile))
-    return hashlib.blake2b(stable, digest_size=16).hexdigest()
+    return blake2b(stable, digest_size=16).hexdigest()
 
 
 def _enriched(feed: Feed, canonical: bytes, raw: Raw, context: Mapping[str, Any]) -> bytes:

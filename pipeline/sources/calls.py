@@ -154,6 +154,14 @@ class Caller:
         async def attempt() -> Reply | Verdict:
             return await self._held(call) or await self._try(call, tally)
 
+        first = await attempt()
+        if not retry(first):  # nearly every call; tenacity's own steps cost more than reading the page's JSON
+            return first
+        made = [first]
+
+        async def again() -> Reply | Verdict:
+            return made.pop() if made else await attempt()
+
         retrying = AsyncRetrying(
             sleep=self._sleep,
             stop=stop_after_attempt(ATTEMPTS),
@@ -161,7 +169,7 @@ class Caller:
             retry=retry_if_result(retry),
             retry_error_callback=_last_result,
         )
-        outcome: Reply | Verdict = await retrying(attempt)
+        outcome: Reply | Verdict = await retrying(again)
         return outcome
 
     async def _held(self, call: Call) -> Verdict | None:

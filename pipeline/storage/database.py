@@ -34,6 +34,9 @@ TRIES = 3
 """Runs of one unit; the statement time-out bounds each, so that all of them fit into a page's SQL budget of 10 s."""
 
 STATEMENT_SECONDS = 5
+SQLITE_THREADS = 2
+"""SQLite has one writer: a second thread lets others read meanwhile, more would only wait and change places."""
+
 POOL_WAIT_SECONDS = 10
 RECYCLE_SECONDS = 1500  # Azure's gateway drops connections that were idle for 30 minutes
 
@@ -55,6 +58,8 @@ class Database:
     def __init__(self, url: str, *, threads: int = 8, clock: Callable[[], int] = system_clock) -> None:
         self.engine = _engine(url, threads, clock)
         self.dialect = self.engine.dialect.name
+        if self.dialect == SQLITE:
+            threads = min(threads, SQLITE_THREADS)
         self.commit_seconds = 0.0
         """A moving average of what a writing unit takes, for backpressure."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")

@@ -18,12 +18,13 @@ from pipeline.chains import coverage as intervals
 from pipeline.chains import ids, protocol
 from pipeline.chains.protocol import Chain, Change, PageFacts, Rules, State
 from pipeline.feeds.base import Feed
-from pipeline.storage import chains, children, items, latest, outbox, quarantine
+from pipeline.storage import chains, children, items, latest, outbox, quarantine, transitions
 from pipeline.storage.chains import Counters
 from pipeline.storage.children import Child
 from pipeline.storage.database import read_now
 from pipeline.storage.items import Accepted, Candidate, Writing
 from pipeline.storage.quarantine import Bad
+from pipeline.storage.transitions import Looked
 
 Encode = Callable[[Sequence[Accepted], str], list[Outgoing]]
 """(accepted items, nonce) -> data messages. Runs inside the transaction: what cannot be sent is never committed."""
@@ -68,6 +69,8 @@ class Committed(NamedTuple):
     changed: int
     duplicate: int
     quarantined: int
+    looked: Looked | None
+    """The look before the next page of the same doorbell, taken in this transaction; None if the doorbell is spent."""
 
 
 def commit_page(connection: Connection, work: PageWork) -> Committed | None:
@@ -114,7 +117,10 @@ def commit_page(connection: Connection, work: PageWork) -> Committed | None:
     for child in work.children:
         parents = [one.item.id for one in accepted if not one.item.deleted and work.wants_children(one)]
         held += children.want(connection, key.user_id, child, parents, now, work.skew_seconds)
-    return Committed(change.chain, held, new, counters.changed, counters.duplicate, quarantined)
+    looked = None
+    if change.chain.doorbell_id == before.doorbell_id:
+        looked = transitions.look(connection, key, before.doorbell_id, work.feed, with_context=False)
+    return Committed(change.chain, held, new, counters.changed, counters.duplicate, quarantined, looked)
 
 
 def commit_items(

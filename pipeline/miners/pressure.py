@@ -34,9 +34,15 @@ class Pressure:
         return self._reason
 
     async def note_wait(self, received: Received) -> None:
-        """Note how long the message waited, at most once a minute and queue (rule 9 asks for it)."""
+        """
+        Note how long the message waited, at most once a minute and queue (rule 9 asks for it).
+
+        One that is delivered again waited for a lock, too: its age says nothing about the queue.
+        """
         now = self._clock()
-        if not received.enqueued_at or now - self._noted.get(received.entity, float("-inf")) < NOTE_EVERY_SECONDS:
+        if not received.enqueued_at or received.delivery_count > 1:
+            return
+        if now - self._noted.get(received.entity, float("-inf")) < NOTE_EVERY_SECONDS:
             return
         self._noted[received.entity] = now
         await self._database.write("queues", leases.note_wait, received.entity, received.enqueued_at)

@@ -15,6 +15,7 @@ from tests.chaos.scales import SCALES
 
 FOLDER = Path(".local/chaos")
 LINE_CHARACTERS = 118
+MOST_NAMED = 15
 
 
 def main() -> int:
@@ -51,7 +52,8 @@ def _summary(result: dict[str, Any], target: Path) -> str:
     lines = [
         f"{'green' if result['valid'] else 'RED'}: {result['items']:,} items, {result['faults']:,} faults, "
         f"lost {result['lost']}, twice {result['twice']}, unexpected {checker['unexpected']}, stale {checker['stale']}",
-        f"failpoints {points['names']}, cells {points['carried_out']} of {points['cells']}",
+        f"failpoints {points['names']}, cells {points['carried_out']} of {points['cells']} ({points['share']:.0%})",
+        f"not tried: {', '.join(points['missing'][:MOST_NAMED])}",
         f"canaries {json.dumps(result['canaries'])}",
         f"recovery {json.dumps(result['recovery_seconds'])}",
         f"seconds {json.dumps(result['seconds'])}",

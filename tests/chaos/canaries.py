@@ -132,7 +132,7 @@ class Canaries:
         return [(form, Path(path).name) for path, _, form in hits]
 
 
-_COMMANDS = ("users list", "status", "status --json", "quarantine list", "doctor", "doctor --json")
+_COMMANDS = ("users list", "status --json", "quarantine list", "doctor")
 
 
 def _forms(secret: str) -> set[str]:

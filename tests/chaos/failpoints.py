@@ -6,41 +6,64 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
-ACTIONS = ("KILL", "TERM", "STOP", "FAIL")
-NEW_SECONDS = 1.5
+from tests.chaos.cells import LEFT_OUT, Cell, cells
+
+NEW_SECONDS = 3.0
 """How long an order waits for a cell that was never carried out before it takes any."""
 
 ANY_SECONDS = 2.0
 POLL_SECONDS = 0.02
 
+Provoke = Callable[[str], Awaitable[None]]
+"""Have some process pass the failpoint of that name soon."""
+
 
 class Failpoints:
     """One order at a time. `file` is what `PIPELINE_FAILPOINTS=@file` names."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, chance: Random, provoke: Provoke) -> None:
         self.file = file
-        self.done: Counter[tuple[str, str]] = Counter()
+        self.done: Counter[Cell] = Counter()
+        self._chance = chance
+        self._provoke = provoke
         self._lock = asyncio.Lock()
+        self._provoking: set[asyncio.Task[None]] = set()
 
-    def cells(self) -> list[tuple[str, str]]:
-        """Give the feasible cells: every failpoint that any process passed, by every action that it can take."""
+    def cells(self) -> list[Cell]:
+        """Give the cells that make sense."""
         seen = Path(f"{self.file}.seen")
-        names = sorted(set(seen.read_text().split())) if seen.exists() else []
-        return [(name, action) for name in names for action in ACTIONS if _feasible(name, action)]
+        return cells(seen.read_text().split() if seen.exists() else ())
 
     async def order(self, action: str) -> tuple[str, int] | None:
-        """Have the next process that passes a failpoint do something; gives name and process, None if none came."""
+        """
+        Have the next process that passes a failpoint do something; gives name and process, None if none came.
+
+        Failpoints at which it was never done come first, and one of them is provoked.
+        """
         async with self._lock:
             names = [name for name, possible in self.cells() if possible == action]
             new = [name for name in names if not self.done[name, action]]
+            if new:
+                self._keep(self._provoke(self._chance.choice(new)))
             taken = await self._carried_out(action, new, NEW_SECONDS)
             taken = taken or await self._carried_out(action, names, ANY_SECONDS)
             if taken:
                 self.done[taken[0], action] += 1
             return taken
+
+    def _keep(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._provoking.add(task)
+        task.add_done_callback(self._provoking.discard)
+
+    async def settle(self) -> None:
+        """Wait for what was provoked; each has limits of its own."""
+        await asyncio.gather(*self._provoking)
 
     async def _carried_out(self, action: str, names: list[str], seconds: float) -> tuple[str, int] | None:
         if not names:
@@ -67,14 +90,18 @@ class Failpoints:
         return None
 
     def report(self) -> dict[str, Any]:
-        """Give the matrix."""
-        cells = self.cells()
+        """Give the matrix: how often each cell was carried out."""
+        possible = self.cells()
         matrix: dict[str, dict[str, int]] = {}
-        for name, action in cells:
+        for name, action in possible:
             matrix.setdefault(name, {})[action] = self.done[name, action]
-        covered = sum(self.done[cell] > 0 for cell in cells)
-        return {"names": len(matrix), "cells": len(cells), "carried_out": covered, "matrix": matrix}
-
-
-def _feasible(name: str, action: str) -> bool:
-    return action != "FAIL" or name.startswith("store.")
+        covered = sum(self.done[cell] > 0 for cell in possible)
+        return {
+            "names": len(matrix),
+            "cells": len(possible),
+            "carried_out": covered,
+            "share": round(covered / len(possible), 3),
+            "missing": [f"{action} {name}" for name, action in possible if not self.done[name, action]],
+            "left_out": LEFT_OUT,
+            "matrix": matrix,
+        }

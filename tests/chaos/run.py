@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +29,7 @@ from tests.chaos.canaries import Canaries
 from tests.chaos.failpoints import Failpoints
 from tests.chaos.faults import KINDS, LEFT_OUT, Kind, bag
 from tests.chaos.people import People
+from tests.chaos.provoke import provoke
 from tests.chaos.recovery import Recovery
 from tests.chaos.scales import AT_A_DESK, LOCK_SECONDS, SCALES, Scale
 from tests.chaos.scene import Scene
@@ -60,7 +62,7 @@ class Chaos:
         places = Places(folder, free_ports())
         self.stack = Stack(places, _wanted(self.scale, seed, orders, self.canaries, places))
         self.scene = Scene(self.stack, self._chance)
-        self.points = Failpoints(orders)
+        self.points = Failpoints(orders, self._chance, partial(provoke, self.scene))
         self.recovery = Recovery(self.scene)
         self.done: Counter[str] = Counter()
         self.not_done: Counter[str] = Counter()
@@ -135,6 +137,7 @@ class Chaos:
                 task.add_done_callback(running.discard)
                 await asyncio.sleep(self._chance.expovariate(1 / self.scale.pause_seconds))
             await asyncio.gather(*running)
+            await self.points.settle()
         finally:
             for each in beside:
                 each.cancel()

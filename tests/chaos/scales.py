@@ -20,6 +20,8 @@ AT_A_DESK = {
     "OUTBOX_RETENTION_SECONDS": "600",
     "WATCHDOG_SCHEDULE": "*/2 * * * * *",
     "RELAY_SCHEDULE": "*/2 * * * * *",
+    "SCOPES_MAX_AGE_SECONDS": "20",
+    "SWEEP_EVERY_SECONDS": "20",
 }
 """Minutes as seconds; the code that waits is the same."""
 
@@ -63,10 +65,23 @@ SCALES = {
             "REFRESH_EVERY_SECONDS": "5",
         },
     ),
+    "medium": Scale(
+        users=40, posts=400, ads=4, transactions=60,
+        faults=1500, pause_seconds=0.2, together=8, people_seconds=0.7, order_seconds=60,
+        safety_seconds=420, liveness_seconds=300,
+        settings={
+            "POSTS_SCHEDULE_MINER": "*/15 * * * * *",
+            "ADS_SCHEDULE_MINER": "*/30 * * * * *",
+            "PROFILE_SCHEDULE_MINER": "*/30 * * * * *",
+            "TRANSACTIONS_SCHEDULE_MINER": "*/30 * * * * *",
+            "ADS_CLICKS_SCHEDULE_MINER": "0 * * * * *",
+            "REFRESH_EVERY_SECONDS": "20",
+        },
+    ),
     "large": Scale(
         users=200, posts=800, ads=5, transactions=80,
         faults=2060, pause_seconds=0.2, together=8, people_seconds=0.7, order_seconds=120,
-        safety_seconds=600, liveness_seconds=600,
+        safety_seconds=840, liveness_seconds=600,
         settings={
             "POSTS_SCHEDULE_MINER": "*/30 * * * * *",
             "ADS_SCHEDULE_MINER": "0 * * * * *",

@@ -22,8 +22,8 @@ from infra.local.run.processes import DidNotStart
 from infra.local.run.product import CommandFailed
 from infra.local.run.stack import Stack
 
-MOST_DEATHS = 6
-"""Workers that may die before the host itself is started anew: it makes each wait longer than the one before."""
+MOST_DEATHS = 20
+"""Workers that may die before the host itself is started anew: it lets those that die at their start wait longer."""
 
 START_TRIES = 3
 

@@ -47,10 +47,10 @@ class Canaries:
     """Secrets by name. `settings` are the app's own; users' tokens join them when they are known."""
 
     def __init__(self) -> None:
-        self._bus, self.redis_password, self._lake = (secrets.token_urlsafe(24) + "/+=" for _ in range(3))
-        self.redis_password = self.redis_password.removesuffix("/+=")
+        self._bus, self.redis_secret, self._lake = (secrets.token_urlsafe(24) + "/+=" for _ in range(3))
+        self.redis_secret = self.redis_secret.removesuffix("/+=")
         key = new_key()
-        self.planted = {"TOKEN_KEY": key, "GRAPH_APP_SECRET": APP_SECRET, "REDIS_URL": self.redis_password}
+        self.planted = {"TOKEN_KEY": key, "GRAPH_APP_SECRET": APP_SECRET, "REDIS_URL": self.redis_secret}
         self.planted |= {"MINER_AZURE_SERVICE_BUS": self._bus, "LAKE_CONNECTION": self._lake}
 
     def settings(self, places: Places) -> dict[str, str]:

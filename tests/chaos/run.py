@@ -295,7 +295,7 @@ def _wanted(scale: Scale, seed: int, orders: Path, canaries: Canaries, places: P
         rest=rest,
         settings=settings,
         lock_seconds=LOCK_SECONDS,
-        redis_password=canaries.redis_password,
+        redis_secret=canaries.redis_secret,
     )
 
 

@@ -33,7 +33,7 @@ class Wanted:
     """Options of the REST simulator; None leaves it out."""
     settings: Mapping[str, str] = field(default_factory=dict)
     lock_seconds: int = 60
-    redis_password: str = ""
+    redis_secret: str = ""
     extra_queues: Mapping[str, str] = field(default_factory=dict)
     """Subscription names with the queue that each topic's own one forwards to: subscribers of a test."""
 
@@ -44,7 +44,7 @@ class Stack:
     def __init__(self, places: Places, wanted: Wanted) -> None:
         self.places = places
         self.wanted = wanted
-        self.cache: Cache = find_cache(places).guarded(wanted.redis_password)
+        self.cache: Cache = find_cache(places).guarded(wanted.redis_secret)
         self.graph = Control(places.graph_url)
         self.rest = Control(places.rest_url)
         self.bus = Control(places.control_url)

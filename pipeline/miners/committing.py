@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,28 @@ from pipeline.storage.pages import Committed, PageWork
 from pipeline.storage.transitions import Looked
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Tally:
+    """What the pages of one message brought, for one line of the log."""
+
+    pages: int = 0
+    new: int = 0
+    changed: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+
+    def add(self, committed: Committed) -> None:
+        self.pages += 1
+        self.new += committed.new
+        self.changed += committed.changed
+        self.duplicate += committed.duplicate
+        self.quarantined += committed.quarantined
+
+    def __str__(self) -> str:
+        counts = f"{self.new} new, {self.changed} changed, {self.duplicate} duplicate, {self.quarantined} quarantined"
+        return f"{self.pages} pages, {counts}"
 
 
 class Committing:
@@ -105,12 +128,3 @@ class Committing:
             telemetry.record("pipeline.freshness", max(0.0, now / MICROS - newest), feed=key.feed)
         for bad in read.bad:
             telemetry.count("pipeline.quarantined", feed=key.feed, reason=bad.reason)
-        log.info(
-            "%s page %d: %d new, %d changed, %d duplicate, %d quarantined",
-            key,
-            committed.chain.seq,
-            committed.new,
-            committed.changed,
-            committed.duplicate,
-            len(read.bad),
-        )

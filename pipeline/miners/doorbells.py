@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from pipeline import telemetry
 from pipeline.chains import protocol
 from pipeline.chains.protocol import MICROS, Chain, Change, Key, Look
-from pipeline.miners.committing import Committing
+from pipeline.miners.committing import Committing, Tally
 from pipeline.miners.fetching import Fetched, Fetching
 from pipeline.miners.outcomes import Ended
 from pipeline.miners.plan import Plan
@@ -43,10 +43,12 @@ class Doorbells:
         held: list[Held] = []
         if again or crashed:
             held += await self.left_over([key])
-        ended = await self._pages(plan, key, doorbell_id, held, again=again)
+        tally = Tally()
+        ended = await self._pages(plan, key, doorbell_id, held, tally, again=again)
         if ended is Ended.STALE and not held:
             held += await self.left_over([key])
         await self.flusher.send(held)
+        log.info("%s %s: %s", key, ended.value, tally)
         return ended
 
     async def left_over(self, keys: Sequence[Key]) -> list[Held]:
@@ -57,7 +59,9 @@ class Doorbells:
 
         return await self.database.read(read)
 
-    async def _pages(self, plan: Plan, key: Key, doorbell_id: str, held: list[Held], *, again: bool) -> Ended:
+    async def _pages(
+        self, plan: Plan, key: Key, doorbell_id: str, held: list[Held], tally: Tally, *, again: bool
+    ) -> Ended:
         started = self.clock()
         looked = await self._look(plan, key, doorbell_id, again=again)
         context = looked.context
@@ -82,6 +86,7 @@ class Doorbells:
             if committed is None:
                 return await self._lost(plan, key, doorbell_id, held)
             held += committed.held
+            tally.add(committed)
             if committed.looked is None:
                 return await self._left(plan, looked.chain, committed.chain, held)
             looked = committed.looked

@@ -160,13 +160,13 @@ def _insert(
     rows = [(item.id, item.time, item.hash, item.updated, 0, writing.mark) for item in new]
     parameters = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1, "rows": _json(rows)}
     result = _insert_statement(connection.dialect.name)(connection, parameters)
-    return {row[0] for row in result}
+    return {row[0] for row in result.fetchall()}
 
 
 def _read(connection: Connection, owner: dict[str, str], wanted: list[str]) -> dict[str, Stored]:
     parameters = {**owner, "rows": _json([[item_id] for item_id in wanted])}
     result = _read_statement(connection.dialect.name)(connection, parameters)
-    return {row[0]: Stored(row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in result}
+    return {row[0]: Stored(row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in result.fetchall()}
 
 
 def _update(

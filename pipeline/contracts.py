@@ -18,6 +18,7 @@ from pipeline.bus.messages import DATA_VERSION, MAX_ITEMS
 from pipeline.feeds import Feeds, load_feeds
 from pipeline.feeds.base import Feed
 from pipeline.feeds.published import Schema, data_schema
+from pipeline.settings import load
 
 FOLDER = Path(__file__).parent.parent / "docs" / "contracts"
 FEED_VERSION = "x-feedVersion"
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None, *, feeds: Feeds | None = None, fold
     parser = argparse.ArgumentParser(prog="python -m pipeline.contracts", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the files instead of comparing them")
     write = parser.parse_args(arguments).write
-    feeds = load_feeds() if feeds is None else feeds
+    feeds = load_feeds(load().feeds_package) if feeds is None else feeds
     if breaks := refused(feeds, folder):
         lines = "\n  ".join(breaks)
         sys.stdout.write(f"these changes would break readers; undo them or raise the feed's version:\n  {lines}\n")

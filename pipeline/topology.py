@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.feeds import Feeds, load_feeds
-from pipeline.settings import NAMESPACE, SCHEDULE_SUFFIX, Settings
+from pipeline.settings import NAMESPACE, SCHEDULE_SUFFIX, Settings, load
 from pipeline.subscribers import Subscribers, load_subscribers
 
 ROOT = Path(__file__).parent.parent
@@ -156,8 +156,9 @@ def settings_page(feeds: Feeds) -> str:
 
 
 def written_files() -> dict[Path, str]:
-    """Give every written file with its text, by its path below the repository."""
-    feeds, subscribers = load_feeds(), load_subscribers()
+    """Give every written file with its text, by its path below the repository; own packages included."""
+    own = load()
+    feeds, subscribers = load_feeds(own.feeds_package), load_subscribers(own.subscribers_package)
     wanted = topology(feeds, subscribers)
     contents = {
         AZURE_FILE: azure_parameters(wanted, feeds),

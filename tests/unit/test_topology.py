@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.feeds import load_feeds
 from pipeline.subscribers import load_subscribers
-from pipeline.topology import ROOT, emulator_config, topology, written_files
+from pipeline.topology import EMULATOR_FILE, ROOT, SETTINGS_FILE, emulator_config, topology, written_files
 
 
 @pytest.mark.parametrize("path", written_files(), ids=str)
@@ -42,3 +42,26 @@ def test_a_feed_that_is_off_has_no_queue():
     wanted = topology(load_feeds(enabled=["posts"]), load_subscribers())
 
     assert [queue for queue in wanted.queues if "mining" in queue] == ["posts-mining-queue"]
+
+
+def test_a_package_of_own_feeds_gets_its_queue_topic_and_schedule(tmp_path, monkeypatch):
+    """Own feeds live outside the clone: what is written for the broker and the app must know them all the same."""
+    package = tmp_path / "shop_feeds"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "orders.py").write_text(OWN_FEED)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("FEEDS_PACKAGE", "shop_feeds")
+
+    files = written_files()
+
+    assert '"orders-mining-queue-' in files[EMULATOR_FILE]
+    assert '"orders-data-topic-' in files[EMULATOR_FILE]
+    assert "ORDERS_SCHEDULE_MINER" in files[SETTINGS_FILE]
+
+
+OWN_FEED = """
+from pipeline.feeds.base import Feed, Item
+
+FEED = Feed(name="orders", source="rest", item=Item, path="/users/{user}/orders", schedule="0 5 * * * *")
+"""

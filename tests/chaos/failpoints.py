@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.chaos.cells import LEFT_OUT, Cell, cells
 
-NEW_SECONDS = 3.0
-"""How long an order waits for a cell that was never carried out before it takes any."""
+NEW_SECONDS = 4.5
+"""How long an order waits for a cell that was never carried out before it takes any; commands start slowly."""
 
 ANY_SECONDS = 2.0
 POLL_SECONDS = 0.02

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.chaos.scene import Scene
 
 POLL_SECONDS = 0.4
 Chain = tuple[str, str, str, str]
 MICROS = 1_000_000
+SLOWEST = 5
+
+
+class Seen(NamedTuple):
+    """A chain as it stands."""
+
+    committed_at: float
+    state: str
+    rerings: int
+
+
+class Found(NamedTuple):
+    """A chain that moved again; `rerings` is how often the watchdog had rung it since the kill."""
+
+    what: str
+    chain: Chain
+    seconds: float
+    rerings: int
 
 
 class Recovery:
     """Watches while the block of the run lasts. A chain killed twice before it moves counts from the first kill."""
 
     def __init__(self, scene: Scene) -> None:
-        self.seconds: dict[str, list[float]] = {"worker": [], "host": []}
+        self.found: list[Found] = []
         self._scene = scene
         self._waiting: dict[Chain, tuple[str, float]] = {}
+        self._rerings: Counter[Chain] = Counter()
         self._kills = 0
 
     async def watch(self) -> None:
@@ -31,11 +51,9 @@ class Recovery:
             self._note_commits(now)
             await asyncio.sleep(POLL_SECONDS)
 
-    def _chains(self) -> dict[Chain, tuple[float, str]]:
-        rows = self._scene.rows(
-            "SELECT user_id, feed, scope, lane, committed_at, state FROM chains WHERE committed_at > 0"
-        )
-        return {(user, feed, scope, lane): (at / MICROS, state) for user, feed, scope, lane, at, state in rows}
+    def _chains(self) -> dict[Chain, Seen]:
+        rows = self._scene.rows("SELECT user_id, feed, scope, lane, committed_at, state, rerings FROM chains")
+        return {(row[0], row[1], row[2], row[3]): Seen(row[4] / MICROS, row[5], row[6]) for row in rows}
 
     def _note_kills(self) -> None:
         kills = self._scene.kills
@@ -44,18 +62,35 @@ class Recovery:
                 self._waiting.setdefault((user, feed, scope, lane), (what, at))
         self._kills = len(kills)
 
-    def _note_commits(self, now: dict[Chain, tuple[float, str]]) -> None:
+    def _note_commits(self, now: dict[Chain, Seen]) -> None:
         for chain, (what, at) in list(self._waiting.items()):
-            committed, state = now.get(chain, (0.0, "open"))
-            if committed > at:
-                self.seconds[what].append(committed - at)
+            seen = now.get(chain, Seen(0.0, "open", 0))
+            if seen.committed_at > at:
+                self.found.append(Found(what, chain, seen.committed_at - at, self._rerings.pop(chain, 0)))
                 del self._waiting[chain]
-            elif state in ("parked", "halted"):
+            elif seen.state in ("parked", "halted"):
                 del self._waiting[chain]  # parked or halted by another fault: its wait is not a recovery
+                self._rerings.pop(chain, None)
+            else:
+                self._rerings[chain] = max(self._rerings[chain], seen.rerings)
 
     def report(self) -> dict[str, Any]:
-        """Give p50, p99 and the largest, in seconds, by what was killed."""
-        return {what: _summary(values) for what, values in self.seconds.items()} | {"unfinished": len(self._waiting)}
+        """
+        Give p50, p99 and the largest, in seconds, by what was killed, and by how often the watchdog had to ring.
+
+        Never: redelivery was enough, after whatever the queue made it wait. Once: its doorbell was lost. More often: so
+        was the re-ring, and rule 9 waits twice as long each time.
+        """
+        slowest = sorted(self.found, key=lambda one: -one.seconds)[:SLOWEST]
+        return {
+            **{what: _summary([one.seconds for one in self.found if one.what == what]) for what in ("worker", "host")},
+            "by_rerings": {
+                str(count): _summary([one.seconds for one in self.found if one.rerings == count])
+                for count in sorted({one.rerings for one in self.found})
+            },
+            "slowest": [[*one.chain, round(one.seconds), one.rerings] for one in slowest],
+            "unfinished": len(self._waiting),
+        }
 
 
 def _summary(values: Sequence[float]) -> dict[str, float | int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.chaos.cells import LEFT_OUT, Cell, cells
 
-NEW_SECONDS = 4.5
+NEW_SECONDS = 3.5
 """How long an order waits for a cell that was never carried out before it takes any; commands start slowly."""
 
 ANY_SECONDS = 2.0

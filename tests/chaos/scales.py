@@ -80,8 +80,8 @@ SCALES = {
     ),
     "large": Scale(
         users=200, posts=800, ads=5, transactions=80,
-        faults=2060, pause_seconds=0.2, together=8, people_seconds=0.7, order_seconds=120,
-        safety_seconds=840, liveness_seconds=600,
+        faults=2400, pause_seconds=0.2, together=8, people_seconds=0.7, order_seconds=120,
+        safety_seconds=960, liveness_seconds=600,
         settings={
             "POSTS_SCHEDULE_MINER": "*/30 * * * * *",
             "ADS_SCHEDULE_MINER": "0 * * * * *",

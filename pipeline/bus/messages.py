@@ -161,22 +161,6 @@ def unpack(body: bytes, encoding: str | None, *, limit: int = MAX_DECODED_BYTES)
         raise BadMessage("oversize", str(error)) from None
 
 
-def decode_data(body: bytes, properties: Properties) -> dict[str, Any]:
-    """
-    Read a data message into plain JSON values.
-
-    Raises NewerMessage for a version this code does not know, BadMessage for anything that is not one.
-    """
-    encoding = properties.get("contentEncoding")
-    raw = _json_object(unpack(body, str(encoding) if encoding else None))
-    version = raw.get("version")
-    if isinstance(version, int) and version > DATA_VERSION:
-        raise NewerMessage(version, DATA_VERSION)
-    if not isinstance(raw.get("jsonDataArray"), list) or not isinstance(raw.get("userId"), str):
-        raise BadMessage("malformed", "jsonDataArray or userId")
-    return raw
-
-
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         raw = orjson.loads(body)

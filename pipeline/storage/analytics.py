@@ -66,7 +66,12 @@ class FeedTable:
 
     @cached_property
     def table(self) -> sa.Table:
-        """The table's declaration, apart from the tables that migrations know."""
+        """
+        The table's declaration, apart from the tables that migrations know.
+
+        Its rows are wide: SQLite keeps them in the order of arrival, for in the order of the key it would split a
+        page for every third row.
+        """
         return sa.Table(
             self.name,
             sa.MetaData(),
@@ -83,7 +88,6 @@ class FeedTable:
             sa.Column("written_at", sa.BigInteger, nullable=False),
             *(sa.Column(column.name, _sql_type(column), nullable=True) for column in self.columns),
             sa.PrimaryKeyConstraint(*_KEY),
-            sqlite_with_rowid=False,
         )
 
     def upsert(self, connection: Connection, message: DataMessage) -> None:

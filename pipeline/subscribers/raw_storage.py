@@ -69,8 +69,8 @@ def _item(item: DataItem) -> dict[str, object]:
         "op": "delete" if item.deleted else "upsert",
         "sourceTime": item.source_time,
         "capture": item.capture,
-        "raw": item.raw,
-        "data": item.data,
+        "raw": orjson.Fragment(item.raw_json),
+        "data": orjson.Fragment(item.data_json),
     }
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.bus.data import read_data
 from pipeline.bus.messages import (
     MAX_DECODED_BYTES,
-    decode_data,
+    Received,
     decode_mining,
     pack,
     unpack,
@@ -72,8 +73,8 @@ def test_a_cut_body_is_damaged_not_shorter() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_by_name(body: bytes) -> None:
     """Anything else would be an exception: ten deliveries and the dead-letter queue."""
-    for read in (lambda: decode_mining(body), lambda: decode_data(body, {}),
-                 lambda: decode_data(body, {"contentEncoding": "zlib"})):  # fmt: skip
+    for read in (lambda: decode_mining(body), lambda: read_data(Received("queue", "id", body, {})),
+                 lambda: read_data(Received("queue", "id", body, {"contentEncoding": "zlib"}))):  # fmt: skip
         with contextlib.suppress(BadMessage, NewerMessage):
             read()
 
@@ -108,4 +109,4 @@ def test_a_newer_version_is_put_off_and_not_parsed() -> None:
     with pytest.raises(NewerMessage):
         decode_mining(b'{"version": 2, "userId": 7}')
     with pytest.raises(NewerMessage):
-        decode_data(json.dumps({"version": 99, "userId": "u", "jsonDataArray": []}).encode(), {})
+        read_data(Received("queue", "id", json.dumps({"version": 99, "userId": 5, "items": []}).encode(), {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -82,6 +83,38 @@ def test_what_is_not_a_data_message_is_refused_with_a_reason(plain):
     """Quarantine shows the reason to a person; an exception would be retried ten times and dead-lettered."""
     with pytest.raises(BadMessage):
         read(plain)
+
+
+def test_somebody_elses_layout_is_brought_onto_one_line():
+    """Raw storage writes an item as it came: a line break inside would make two lines of the lake of one item."""
+    message = read_data(Received("queue", "id", json.dumps(body(), indent=2).encode(), {}))
+
+    assert b"\n" not in message.items[0].raw_json + message.items[0].data_json
+    assert message.items[0].raw == post(1)
+
+
+def test_text_that_is_no_utf8_is_refused_though_nobody_parses_it():
+    """Raw storage would write a line that no reader of the lake can read."""
+    plain = orjson.dumps(body()).replace(b"message 1", b"message \xff")
+
+    with pytest.raises(BadMessage):
+        read_data(Received("queue", "id", plain, {}))
+
+
+def test_an_item_that_cannot_be_parsed_is_bad_when_it_is_looked_at():
+    """A number beyond all doubles is JSON, and no value: the message goes to quarantine, and not round and round."""
+    plain = orjson.dumps(body()).replace(b'"message":"message 1"', b'"message":1e999')
+
+    (one,) = read_data(Received("queue", "id", plain, {})).items
+
+    with pytest.raises(BadMessage):
+        _ = one.raw
+
+
+def test_a_newer_version_of_another_shape_is_not_guessed_at_either():
+    """A new field type is why there is a new version."""
+    with pytest.raises(NewerMessage):
+        read(body(version=2, page={"number": 7}))
 
 
 def test_a_newer_version_is_not_guessed_at():

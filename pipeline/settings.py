@@ -118,7 +118,7 @@ class Settings(BaseSettings):
 
     # Limits of the store.
     sql_threads: int = Field(default=8, ge=1, le=64)
-    """Threads and connections to the database, per worker process; of SQLite, which has one writer, two at most."""
+    """Threads and connections to the database, per worker process; SQLite, which has one writer, gets one."""
     max_senders: int = Field(default=8, ge=1, le=100)
     """Open senders per worker process; each is a connection."""
     outbox_max_rows: int = Field(default=20_000, ge=1)

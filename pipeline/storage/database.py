@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -34,8 +32,8 @@ TRIES = 3
 """Runs of one unit; the statement time-out bounds each, so that all of them fit into a page's SQL budget of 10 s."""
 
 STATEMENT_SECONDS = 5
-SQLITE_THREADS = 2
-"""SQLite has one writer: a second thread lets others read meanwhile, more would only wait and change places."""
+SQLITE_THREADS = 1
+"""SQLite has one writer: more threads would wait for it, and changing places with them cost a sixth of a page."""
 
 POOL_WAIT_SECONDS = 10
 RECYCLE_SECONDS = 1500  # Azure's gateway drops connections that were idle for 30 minutes
@@ -64,8 +62,6 @@ class Database:
         """A moving average of what a writing unit takes, for backpressure."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
         self._queued = 0
-        # SQLite has one writer and lets others poll for it; within a process they queue instead.
-        self._turn = threading.Lock() if self.dialect == SQLITE else nullcontext()
 
     @property
     def queued(self) -> int:
@@ -89,7 +85,7 @@ class Database:
         started = time.monotonic()
         for left in reversed(range(TRIES)):
             try:
-                with self._turn, self.engine.connect() as connection:
+                with self.engine.connect() as connection:
                     result = work(connection, *args, **kwargs)
                     failpoint(f"store.{unit}.before")
                     self._commit(connection)

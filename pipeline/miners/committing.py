@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from pipeline import telemetry
@@ -14,7 +13,7 @@ from pipeline.chains.protocol import MICROS, Key, Lane, PageFacts
 from pipeline.miners.fetching import Fetched
 from pipeline.miners.plan import Plan
 from pipeline.miners.tools import Tools
-from pipeline.processors.data_messages import Unencodable, encode
+from pipeline.processors.data_messages import encode
 from pipeline.processors.read_items import ReadPage, read_page
 from pipeline.storage import pages
 from pipeline.storage.pages import Committed, PageWork
@@ -56,26 +55,9 @@ class Committing:
     async def commit(
         self, plan: Plan, looked: Looked, fetched: Fetched, context: Mapping[str, Any], *, yielding: bool
     ) -> Committed | None:
-        commit = partial(self._commit_read, plan, looked, fetched, context, yielding=yielding)
-        try:
-            return await commit(measure=False)
-        except Unencodable as error:
-            log.warning("%s: %s; its items are looked at one by one", looked.chain and looked.chain.key, error)
-            return await commit(measure=True)
-
-    async def _commit_read(
-        self,
-        plan: Plan,
-        looked: Looked,
-        fetched: Fetched,
-        context: Mapping[str, Any],
-        *,
-        measure: bool,
-        yielding: bool,
-    ) -> Committed | None:
         assert looked.chain
         chain, page, key = looked.chain, fetched.page, looked.chain.key
-        read = read_page(plan.feed, page.items, observed=looked.now, context=context, measure=measure)
+        read = read_page(plan.feed, page.items, observed=looked.now, context=context)
         known = await self._known(key, read)
         facts = PageFacts(
             protocol.Position(*read.last) if read.last else None, page.cursor, restarted=fetched.restarted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
@@ -19,9 +20,17 @@ from pipeline.miners.verifying import Verifying
 from pipeline.sources.base import Token
 from pipeline.storage import outbox, pages, transitions
 from pipeline.storage.outbox import Held
+from pipeline.storage.tokens import SealedToken
 from pipeline.storage.transitions import Looked
 
 log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A token and the row that it was opened from: while the row is the same, so is the token."""
+
+    row: SealedToken | None
+    token: Token
 
 
 class Doorbells:
@@ -65,6 +74,7 @@ class Doorbells:
         started = self.clock()
         looked = await self._look(plan, key, doorbell_id, again=again)
         context = looked.context
+        opened: Opened | None = None
         for page_number in range(1, self.settings.pages_per_message + 1):
             if looked.verdict is Look.STALE or looked.chain is None:
                 telemetry.count("pipeline.stale", feed=key.feed)
@@ -73,10 +83,11 @@ class Doorbells:
                 unit = transitions.ring_when_due
                 held += await self.database.write("lose", unit, key, doorbell_id, plan.feed, plan.route)
                 return Ended.EARLY
-            ready = await self._ready(plan, looked, looked.chain)
-            if not isinstance(ready, Token):
+            ready = await self._ready(plan, looked, looked.chain, opened)
+            if isinstance(ready, Change):
                 return await self._apply(plan, looked.chain, ready, held)
-            page = await self.fetching.fetch(plan, looked, looked.chain, ready)
+            opened = ready
+            page = await self.fetching.fetch(plan, looked, looked.chain, ready.token)
             if not isinstance(page, Fetched):
                 return await self._apply(plan, looked.chain, page.change, held, calls=page.calls, error=page.error)
             spent = self.clock() - started
@@ -97,7 +108,7 @@ class Doorbells:
             return await self.database.write("look", transitions.look_again, key, doorbell_id, plan.feed)
         return await self.database.read(transitions.look, key, doorbell_id, plan.feed)
 
-    async def _ready(self, plan: Plan, looked: Looked, chain: Chain) -> Token | Change:
+    async def _ready(self, plan: Plan, looked: Looked, chain: Chain, opened: Opened | None) -> Opened | Change:
         """Give the token to fetch with, or the change that parks the chain before any call is made."""
         settings, now = self.settings, looked.now
         if looked.brake:
@@ -105,11 +116,13 @@ class Doorbells:
         if reason := await self.pressure.reason():
             log.info("%s waits: %s", chain.key, reason)
             return _park(chain, now, settings.backpressure_seconds, "backpressure")
+        if opened and opened.row == looked.token:
+            return opened
         token = self.secret(chain.key.user_id, plan.feed.source, looked.token)
         if token is None:
             version = looked.token.version if looked.token else 0
             return _park(chain, now, settings.token_recheck_seconds, "token-dead", token_version=version)
-        return token
+        return Opened(looked.token, token)
 
     async def _lost(self, plan: Plan, key: Key, doorbell_id: str, held: list[Held]) -> Ended:
         """Leave a copy of the doorbell if it is still live: this delivery lost to its twin (rule 7)."""

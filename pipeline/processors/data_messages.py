@@ -20,14 +20,10 @@ from pipeline.storage.items import Accepted
 PRODUCED_BY = "pipeline"
 
 
-class Unencodable(PipelineError):
-    """Look at each item of the page by itself: one of them cannot be written as JSON."""
-
-
 def encode(
     feed: Feed, topic: str, chain: Chain, accepted: Sequence[Accepted], nonce: str, *, capture: str = "batch"
 ) -> list[Outgoing]:
-    """Give the data messages for the accepted items of one page, in the page's order. Raises Unencodable."""
+    """Give the data messages for the accepted items of one page, in the page's order."""
     return [
         Outgoing(topic, ids.data_message_id(nonce, part), body, _properties(feed, chain, items))
         for part, (items, body) in enumerate(_bodies(feed, chain, list(accepted), nonce, capture))
@@ -52,14 +48,14 @@ def _partitions(feed: Feed, accepted: list[Accepted]) -> Iterable[list[Accepted]
 def _fitting(
     feed: Feed, chain: Chain, items: list[Accepted], nonce: str, capture: str
 ) -> Iterable[tuple[list[Accepted], bytes]]:
-    """Halve until each body fits. An item that does not fit alone raises Unencodable; measured, it is found before."""
+    """Halve until each body fits; an item that does not fit alone was kept out when it was read."""
     decoded = _body(feed, chain, items, nonce, capture)
     body = pack(decoded) if len(decoded) <= MAX_DECODED_BYTES else b""
     if body and len(body) <= MAX_BODY_BYTES:
         yield items, body
         return
     if len(items) == 1:
-        raise Unencodable("an item is too large for a message")
+        raise PipelineError("an item is too large for a message")
     middle = len(items) // 2
     yield from _fitting(feed, chain, items[:middle], nonce, capture)
     yield from _fitting(feed, chain, items[middle:], nonce, capture)
@@ -102,10 +98,7 @@ def _body(feed: Feed, chain: Chain, items: list[Accepted], nonce: str, capture: 
         "producedBy": PRODUCED_BY,
         "jsonDataArray": [_item(one, capture) for one in items],
     }
-    try:
-        return orjson.dumps(head)
-    except orjson.JSONEncodeError as error:
-        raise Unencodable(str(error)) from None
+    return orjson.dumps(head)
 
 
 def _item(one: Accepted, capture: str) -> dict[str, Any]:
@@ -118,7 +111,7 @@ def _item(one: Accepted, capture: str) -> dict[str, Any]:
         "sourceTime": moment,
         "hour": moment[:13],
         "capture": capture,
-        "raw": item.raw,
+        "raw": orjson.Fragment(item.raw_json),
         "data": orjson.Fragment(item.data),
     }
 

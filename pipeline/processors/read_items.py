@@ -38,17 +38,14 @@ def read_page(
     *,
     observed: int,
     context: Mapping[str, Any] | None = None,
-    measure: bool = True,
 ) -> ReadPage:
     """
     Read all items of a page in the API's order. `observed` is the page's observation (microseconds): the time of
-    snapshot items that have none. `context` is what enrichment steps may use. Without `measure` no item is looked at
-    for being too large or too deep to publish: the page's encoding finds out, and then asks again with it.
+    snapshot items that have none. `context` is what enrichment steps may use.
     """
     offered = context or {}
     outcomes = [
-        _read(feed, item, model, observed, offered, measure)
-        for item, model in zip(items, _models(feed, items), strict=True)
+        _read(feed, item, model, observed, offered) for item, model in zip(items, _models(feed, items), strict=True)
     ]
     places = (place for outcome in reversed(outcomes) if (place := _place(outcome)))
     return ReadPage(
@@ -60,7 +57,7 @@ def read_page(
 
 def read_item(feed: Feed, raw: Any, *, observed: int, context: Mapping[str, Any] | None = None) -> Candidate | Bad:
     """Validate one item against its feed's model; arguments as of `read_page`."""
-    return _read(feed, raw, None, observed, context or {}, measure=True)
+    return _read(feed, raw, None, observed, context or {})
 
 
 def _place(outcome: Candidate | Bad) -> Position | None:
@@ -84,9 +81,7 @@ def _models(feed: Feed, items: Sequence[Any]) -> Sequence[Item | None]:
         return [None] * len(items)
 
 
-def _read(
-    feed: Feed, raw: Any, model: Item | None, observed: int, context: Mapping[str, Any], measure: bool
-) -> Candidate | Bad:
+def _read(feed: Feed, raw: Any, model: Item | None, observed: int, context: Mapping[str, Any]) -> Candidate | Bad:
     if not isinstance(raw, dict):
         return _bad("malformed", "not an object", raw)
     created = raw.get(feed.time_field)
@@ -95,27 +90,23 @@ def _read(
         if feed.kind is Kind.TIMELINE:
             return _bad("malformed", f"{feed.time_field}: no time", raw, feed)
         moment = observed // MICROS
-    if model is None:
-        try:
+    try:
+        if model is None:
             model = feed.item.model_validate(raw)
-            orjson.dumps([[[raw]]])
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
-            return _bad("malformed", faults, raw, feed, moment)
-        except (orjson.JSONEncodeError, RecursionError) as error:
-            return _bad("unencodable", type(error).__name__, raw, feed, moment)
+        raw_json = orjson.dumps(raw)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors()[:5])
+        return _bad("malformed", faults, raw, feed, moment)
+    except (orjson.JSONEncodeError, RecursionError) as error:
+        return _bad("unencodable", type(error).__name__, raw, feed, moment)
     if not 0 < len(model.id) <= MAX_ITEM_ID:
         return _bad("malformed", "id: too long or empty", raw, feed, moment)
     canonical = model.__pydantic_serializer__.to_json(model)
     data = _enriched(feed, canonical, raw, context) if feed.enrich else canonical
-    if measure:
-        try:
-            wrapped = orjson.dumps([[[raw]]])  # as deep as it stands in a data message: what is parsed may be deeper
-        except (orjson.JSONEncodeError, RecursionError) as error:
-            return _bad("unencodable", type(error).__name__, raw, feed, moment)
-        if _too_large(wrapped, data):
-            return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
-    return Candidate(model.id, moment, _hash(feed, model, canonical), _updated(feed, raw, created, moment), raw, data)
+    if _too_large(raw_json, data):
+        return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
+    content, updated = _hash(feed, model, canonical), _updated(feed, raw, created, moment)
+    return Candidate(model.id, moment, content, updated, raw, data, raw_json)
 
 
 def _updated(feed: Feed, raw: Raw, created: Any, moment: int) -> int | None:

@@ -34,6 +34,8 @@ class Candidate(NamedTuple):
     raw: Raw | None
     data: bytes
     """The published `data` as JSON."""
+    raw_json: bytes = b"null"
+    """`raw` as JSON, written where it was read: the page's transaction runs elsewhere and only puts it in its place."""
 
     @property
     def deleted(self) -> bool:

@@ -102,7 +102,7 @@ def _page(user: str, number: int) -> ReadPage:
         {"id": f"{user}_{number:06d}{i:03d}", "created_time": "2023-11-14T00:00:00+0000", "message": "word " * 180}
         for i in range(100)
     ]
-    return read_page(FEED, items, observed=1, measure=False)
+    return read_page(FEED, items, observed=1)
 
 
 def _fill(file: Path, items: int) -> None:

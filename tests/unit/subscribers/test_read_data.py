@@ -121,3 +121,15 @@ def test_a_newer_version_is_not_guessed_at():
     """During a rolling deployment old code meets new messages; it must leave them to the new code."""
     with pytest.raises(NewerMessage):
         read(body(version=2))
+
+
+def test_the_deepest_item_that_is_published_can_be_read():
+    """What passes the processor and breaks every reader would go to each subscriber's dead letters."""
+    deep: Any = []
+    for _ in range(252):
+        deep = [deep]
+    found = post(1) | {"extra": deep}
+
+    (one,) = message_of([accept(found)], "ab").items
+
+    assert one.raw == found

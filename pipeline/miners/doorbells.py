@@ -73,16 +73,17 @@ class Doorbells:
     ) -> Ended:
         started = self.clock()
         looked = await self._look(plan, key, doorbell_id, again=again)
+        if looked.verdict is Look.STALE:
+            telemetry.count("pipeline.stale", feed=key.feed)
+            return Ended.STALE
+        if looked.verdict is Look.EARLY:
+            unit = transitions.ring_when_due
+            held += await self.database.write("lose", unit, key, doorbell_id, plan.feed, plan.route)
+            return Ended.EARLY
         context = looked.context
         opened: Opened | None = None
         for page_number in range(1, self.settings.pages_per_message + 1):
-            if looked.verdict is Look.STALE or looked.chain is None:
-                telemetry.count("pipeline.stale", feed=key.feed)
-                return Ended.STALE
-            if looked.verdict is Look.EARLY:
-                unit = transitions.ring_when_due
-                held += await self.database.write("lose", unit, key, doorbell_id, plan.feed, plan.route)
-                return Ended.EARLY
+            assert looked.chain  # every look but a stale one found it
             ready = await self._ready(plan, looked, looked.chain, opened)
             if isinstance(ready, Change):
                 return await self._apply(plan, looked.chain, ready, held)

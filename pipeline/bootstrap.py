@@ -118,9 +118,27 @@ async def bootstrap(
     redaction.install()
     telemetry.quiet_libraries()
     install_from_environment(os.environ)
-    database = database or Database(
-        _secret(settings.database_url, "DATABASE_URL"), threads=settings.sql_threads, clock=clock
-    )
+    if database is not None:
+        return await _build(settings, bus, entities, sources, database, clock, check_schema=check_schema)
+    url = _secret(settings.database_url, "DATABASE_URL")
+    database = Database(url, threads=settings.sql_threads, clock=clock)
+    try:
+        return await _build(settings, bus, entities, sources, database, clock, check_schema=check_schema)
+    except BaseException:
+        await database.close()  # the next call tries again, and must not leave threads and connections behind
+        raise
+
+
+async def _build(
+    settings: Settings,
+    bus: Bus | None,
+    entities: Entities | None,
+    sources: dict[str, Source] | None,
+    database: Database,
+    clock: Callable[[], int],
+    *,
+    check_schema: bool,
+) -> Pipeline:
     if check_schema:
         await database.read(migrate.require_current)
     feeds = enabled_feeds(settings)

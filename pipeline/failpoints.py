@@ -62,7 +62,8 @@ def install_from_environment(environment: Mapping[str, str]) -> None:
 class Orders:
     """
     Obeys a file that holds one order, such as `KILL store.page.after bus.send.before`: the first process to pass one of
-    these failpoints takes the order (renames the file to `{file}.done.{pid}.{name}`) and carries it out.
+    these failpoints takes the order (renames the file to `{file}.done.{pid}.{order}.{name}`) and carries it out. It is
+    the order that the process had read: who changes the file at that very moment finds another one done than it gave.
 
     Orders are KILL, TERM and STOP, the signals that the process sends itself, and FAIL: the store is out of reach. The
     names of all failpoints that were passed are appended to `{file}.seen`.
@@ -82,7 +83,7 @@ class Orders:
             order, *names = self._file.read_text().split()
             if name not in names:
                 return
-            self._file.rename(f"{self._file}.done.{os.getpid()}.{name}")
+            self._file.rename(f"{self._file}.done.{os.getpid()}.{order}.{name}")
         except FileNotFoundError:
             return  # there is no order, or another process was faster
         if order == "FAIL":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from random import Random
 from typing import Any
 
 from tests.chaos.cells import LEFT_OUT, Cell, cells
+from tests.chaos.scene import send_signal
 
 NEW_SECONDS = 3.5
 """How long an order waits for a cell that was never carried out before it takes any; commands start slowly."""
@@ -68,25 +70,35 @@ class Failpoints:
     async def _carried_out(self, action: str, names: list[str], seconds: float) -> tuple[str, int] | None:
         if not names:
             return None
-        draft = self.file.with_suffix(".draft")
-        draft.write_text(" ".join((action, *names)))
-        draft.rename(self.file)
+        self._give(action, names)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if taken := self._taken():
+            if taken := self._taken(action):
                 return taken
+            if not self.file.exists():  # taken for an order that was withdrawn a moment ago
+                self._give(action, names)
             await asyncio.sleep(POLL_SECONDS)
         with contextlib.suppress(FileNotFoundError):
             self.file.unlink()
             return None
-        return self._taken()
+        return self._taken(action)
 
-    def _taken(self) -> tuple[str, int] | None:
+    def _give(self, action: str, names: list[str]) -> None:
+        draft = self.file.with_suffix(".draft")
+        draft.write_text(" ".join((action, *names)))
+        draft.rename(self.file)
+
+    def _taken(self, action: str) -> tuple[str, int] | None:
+        """Give who carried out the order. One that was withdrawn too late counts as well, and is undone here."""
         head = f"{self.file.name}.done."
         for path in self.file.parent.glob(f"{head}*"):
-            pid, _, name = path.name.removeprefix(head).partition(".")
+            pid, did, name = path.name.removeprefix(head).split(".", 2)
             path.unlink()
-            return name, int(pid)
+            if did == action:
+                return name, int(pid)
+            self.done[name, did] += 1
+            if did == "STOP":  # nobody waits for it, and it may hold the store's write lock
+                send_signal(int(pid), signal.SIGCONT)
         return None
 
     def report(self) -> dict[str, Any]:

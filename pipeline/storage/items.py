@@ -160,6 +160,7 @@ def _insert(
     if not new:
         return set()
     rows = [(item.id, item.time, item.hash, item.updated, 0, writing.mark) for item in new]
+    rows.sort()  # in the key's order pages of the table fill up: newest first would leave them half empty
     parameters = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1, "rows": _json(rows)}
     result = _insert_statement(connection.dialect.name)(connection, parameters)
     return {row[0] for row in result.fetchall()}

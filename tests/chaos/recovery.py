@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tests.bench.recovery import summary
 from tests.chaos.scene import Scene
 
 POLL_SECONDS = 0.4
@@ -83,23 +82,11 @@ class Recovery:
         """
         slowest = sorted(self.found, key=lambda one: -one.seconds)[:SLOWEST]
         return {
-            **{what: _summary([one.seconds for one in self.found if one.what == what]) for what in ("worker", "host")},
+            **{what: summary([one.seconds for one in self.found if one.what == what]) for what in ("worker", "host")},
             "by_rerings": {
-                str(count): _summary([one.seconds for one in self.found if one.rerings == count])
+                str(count): summary([one.seconds for one in self.found if one.rerings == count])
                 for count in sorted({one.rerings for one in self.found})
             },
             "slowest": [[*one.chain, round(one.seconds), one.rerings] for one in slowest],
             "unfinished": len(self._waiting),
         }
-
-
-def _summary(values: Sequence[float]) -> dict[str, float | int]:
-    if not values:
-        return {"chains": 0}
-    ordered = sorted(values)
-    return {
-        "chains": len(ordered),
-        "p50": round(statistics.median(ordered), 2),
-        "p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 2),
-        "max": round(ordered[-1], 2),
-    }

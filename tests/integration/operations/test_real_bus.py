@@ -1,6 +1,7 @@
 """Dead letters and depths with the real client against the local Service Bus."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
 
 from pipeline.bus.entities import ControlledEntities
-from pipeline.bus.messages import Received
+from pipeline.bus.messages import Outgoing, Received
 from pipeline.bus.service_bus import ServiceBus
 from pipeline.operations.dead_letters import DeadLetters, Ended
 from pipeline.storage.flush import Flusher
@@ -90,3 +91,23 @@ async def test_depths_are_those_of_the_bus(broker: Broker):
 async def test_a_bus_that_does_not_answer_leaves_depths_unknown():
     """The status page must come while the bus is down: that is when it is read."""
     assert await ControlledEntities("http://127.0.0.1:9").depths() is None
+
+
+def test_a_batch_is_never_larger_than_the_broker_takes(broker: Broker):
+    """The client counts too little: a full batch was refused, and put together in the same way for ever after."""
+    from azure.servicebus.aio import ServiceBusClient as AsyncClient
+
+    queue = broker.queue()
+    bus = ServiceBus(lambda: AsyncClient.from_connection_string(broker.connection_string))
+    due = time.time_ns() // 1000 + 3_600_000_000
+    properties: dict[str, str | int] = {"feed": "posts", "originalId": "d0/0", "itemCount": 100}
+
+    def message(number: int, size: int) -> Outgoing:
+        return Outgoing(queue, f"d{size:05}/{number}", bytes(size), properties, due)
+
+    async def send() -> None:
+        for size in (*range(12_940, 12_956), 100):  # of these, 20 messages are about as large as the limit
+            await bus.send(queue, [message(number, size) for number in range(20 if size > 100 else 2_000)])
+        await bus.close()
+
+    asyncio.run(send())

@@ -6,11 +6,12 @@ The claim is: **no call is made before the time that an answer received before i
 budgets that the call draws on. Told: the answer's hint, five minutes at least where the API speaks in minutes.
 Implied, where a full budget (refused, or 95 % used) came without a hint: five minutes, and twice the last pause, an
 hour at most, while each call that finds out meets the budget full again; an answer that is no throttle ends that, and
-so does an hour in which nobody asked. Between 75 and 95 %: up to a minute.
+so does an hour in which nobody asked. An outage is no such answer: it says nothing about budgets. Between 75 and 95 %:
+up to a minute.
 
 What no answer told cannot be known: a block without a hint may outlast the pause, and then the one call that finds
 out is made while it runs. Such calls are counted (`met`), and their number is bound by `allowed`: three for a block of
-an hour.
+an hour. One that met an outage found nothing out (`in_vain`), and a refusal that never arrived told nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PAUSE, LONGEST = 5.0, 60.0
 
 CODES = {4: "app", 341: "app", 17: "user", 613: "user", 32: "page", 80001: "page", 80004: "ad_account",
          80000: "insights"}  # fmt: skip
+OUTAGES = {1, 2}
 TYPES = {"pages": "page", "ads_management": "ad_account", "ads_insights": "insights"}
 DRAWS = {
     "posts": frozenset({"app", "user", "page"}),
@@ -68,6 +70,8 @@ class Budget:
     """Seconds; 0 if nothing is guessed."""
     first: float = 0.0
     met: int = 0
+    unheard: bool = False
+    """Whether the last call got no answer, which may have been a refusal."""
 
 
 @dataclass
@@ -80,11 +84,13 @@ class Findings:
     """Budget, minutes that it was found full without a hint, refused calls that found out."""
     surprises: int = 0
     """Refusals by a budget of which nothing was known."""
+    in_vain: int = 0
+    """Calls that were to find out whether a block is over, and met an outage."""
 
     @property
     def unknowable(self) -> int:
         """The calls that may have met a block nobody had told of."""
-        return self.surprises + sum(count for _, _, count in self.met)
+        return self.surprises + self.in_vain + sum(count for _, _, count in self.met)
 
 
 def allowed(minutes: float) -> int:
@@ -115,20 +121,28 @@ def judge(heard: list[Heard], draws: frozenset[str], *, minute: float) -> Findin
     findings = Findings()
     budgets = {name: Budget() for name in draws}
     asked = [(one.asked, 1, one) for one in heard]
-    answered = [(one.answered, 0, one) for one in heard if one.answer is not None]
+    answered = [(one.answered, 0, one) for one in heard]
     for moment, is_call, one in sorted(asked + answered, key=lambda event: event[:2]):
-        for name, budget in budgets.items():
-            if is_call and moment < budget.not_before - SLACK:
-                early = (budget.not_before - moment) / minute
-                findings.too_early.append(f"{name}: {early:.2f} minutes before its block's end")
-        if not is_call and one.answer is not None:
-            words = _words(one.answer, minute)
-            throttled = any(word.refused for word in words.values())
+        if is_call:
             for name, budget in budgets.items():
-                _hear(findings, name, budget, one, words.get(name), minute, throttled=throttled)
+                if moment < budget.not_before - SLACK:
+                    early = (budget.not_before - moment) / minute
+                    findings.too_early.append(f"{name}: {early:.2f} minutes before its block's end")
+            continue
+        words = _words(one.answer, minute) if one.answer is not None else {}
+        if _is_outage(one.answer):
+            findings.in_vain += any(_finds_out(budget, one) for budget in budgets.values())
+        throttled = any(word.refused for word in words.values())
+        for name, budget in budgets.items():
+            _hear(findings, name, budget, one, words.get(name), minute, throttled=throttled)
+            budget.unheard = one.answer is None
     for name, budget in budgets.items():
         _end(findings, name, budget, budget.first, minute)
     return findings
+
+
+def _finds_out(budget: Budget, one: Heard) -> bool:
+    return bool(budget.pause) and one.asked >= budget.since + budget.pause - SLACK
 
 
 def _hear(
@@ -152,10 +166,13 @@ def _hear(
         budget.pause = min(2 * budget.pause, LONGEST * minute) if known else PAUSE * minute
         budget.since, until = now, now + budget.pause
     elif full or hint:
+        stopped = refused or (one.answer is not None and one.answer.status == 429)
+        budget.met += stopped and _finds_out(budget, one)
+        findings.surprises += stopped and budget.unheard
         _end(findings, name, budget, now, minute)
         until = now + (max(hint, PAUSE * minute) if full else hint)
     else:
-        if not throttled:
+        if not throttled and not _is_outage(one.answer):
             _end(findings, name, budget, now, minute)
         until = now + max(0.0, percent - 75.0) / 20.0 * minute
     budget.not_before = max(budget.not_before, until)
@@ -165,6 +182,24 @@ def _end(findings: Findings, name: str, budget: Budget, now: float, minute: floa
     if budget.met:
         findings.met.append((name, (now - budget.first) / minute, budget.met))
     budget.met, budget.pause = 0, 0.0
+
+
+def _is_outage(answer: Answer | None) -> bool:
+    """Whether an answer comes from something broken, on the way or behind the API, and tells nothing else."""
+    if answer is None:
+        return True
+    if answer.status == 429:
+        return False
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return True
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict) and "code" in error:
+        if error["code"] in CODES or "reduce the amount of data" in str(error.get("message", "")):
+            return False
+        return answer.status >= 500 or bool(error.get("is_transient")) or error["code"] in OUTAGES
+    return answer.status >= 500
 
 
 def _words(answer: Answer, minute: float) -> dict[str, Word]:

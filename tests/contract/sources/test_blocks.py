@@ -107,6 +107,19 @@ async def test_a_block_whose_end_was_not_told_is_met_only_as_often_as_the_rule_a
         assert count <= blocks.allowed(minutes)
 
 
+async def test_an_outage_says_nothing_about_a_block():
+    """The call that was to find out met something broken: the pauses go on growing, for the block may still run."""
+    faults = [
+        {"kind": "throttle", "retry_after": 0.5, "silent": True, "times": 1},
+        {"kind": "error500", "times": 1, "after_calls": 1},
+    ]
+    findings, log = await read(Case("transactions", ("faults", faults)))
+
+    assert findings.too_early == []
+    assert findings.in_vain == 1
+    assert 0 < log["while_blocked"] <= findings.unknowable
+
+
 async def test_of_many_workers_one_finds_out_whether_a_block_is_over():
     """Sixty thousand chains wait for the app's budget; each of them would make its block longer."""
     workers = 8

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline.sources.base import Fault, FaultKind, Page
@@ -40,7 +40,12 @@ async def test_a_quiet_listing_is_collected_whole_once_and_in_order(name):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # examples wait in real time: shrinking one took minutes
+)
 @given(data=st.data())
 def test_after_any_faults_that_end_what_was_collected_is_the_truth(name, data):
     """

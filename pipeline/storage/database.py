@@ -1,6 +1,9 @@
 """
 Units of work: one function, one transaction, one thread of a bounded pool.
 
+SQLite needs no thread while nobody else writes: a unit takes about a millisecond there, and changing threads for it
+cost a seventh of a page. It runs in the caller's thread, and goes to the pool only if it would have to wait.
+
 A unit that met a passing fault before its commit is run again from the top. A fault during the commit has an unknown
 outcome: it is raised as `StoreUnavailable`, and whoever runs the unit again reads the rows to learn what happened.
 """
@@ -33,7 +36,7 @@ TRIES = 3
 
 STATEMENT_SECONDS = 5
 SQLITE_THREADS = 1
-"""SQLite has one writer: more threads would wait for it, and changing places with them cost a sixth of a page."""
+"""SQLite has one writer: more threads would only wait for it."""
 
 POOL_WAIT_SECONDS = 10
 RECYCLE_SECONDS = 1500  # Azure's gateway drops connections that were idle for 30 minutes
@@ -56,8 +59,11 @@ class Database:
     def __init__(self, url: str, *, threads: int = 8, clock: Callable[[], int] = system_clock) -> None:
         self.engine = _engine(url, threads, clock)
         self.dialect = self.engine.dialect.name
+        self._prompt: Engine | None = None
+        """For units that run at once, in the caller's thread, or not at all; only SQLite has it."""
         if self.dialect == SQLITE:
             threads = min(threads, SQLITE_THREADS)
+            self._prompt = _sqlite(self.engine.url, clock, wait=0)
         self.commit_seconds = 0.0
         """A moving average of what a writing unit takes, for backpressure."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sql")
@@ -72,26 +78,27 @@ class Database:
         self, unit: str, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run `work` in one writing transaction. `unit` names the failpoints `store.{unit}.before` and `.after`."""
-        return await self._in_thread(lambda: self.write_here(unit, work, *args, **kwargs))
+        return await self._run(
+            lambda prompt: self._write_once(prompt, unit, lambda connection: work(connection, *args, **kwargs)),
+            lambda: self.write_here(unit, work, *args, **kwargs),
+            now=not self._queued,  # units that wait for the lock must not be overtaken for ever
+        )
 
     async def read(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `work` in one reading transaction."""
-        return await self._in_thread(lambda: self.read_here(work, *args, **kwargs))
+        return await self._run(
+            lambda prompt: _read_once(prompt, lambda connection: work(connection, *args, **kwargs)),
+            lambda: self.read_here(work, *args, **kwargs),
+            now=True,
+        )
 
     def write_here(
         self, unit: str, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Do what `write` does, in this thread."""
-        started = time.monotonic()
         for left in reversed(range(TRIES)):
             try:
-                with self.engine.connect() as connection:
-                    result = work(connection, *args, **kwargs)
-                    failpoint(f"store.{unit}.before")
-                    self._commit(connection)
-                    failpoint(f"store.{unit}.after")
-                self.commit_seconds += 0.1 * (time.monotonic() - started - self.commit_seconds)
-                return result
+                return self._write_once(self.engine, unit, lambda connection: work(connection, *args, **kwargs))
             except Conflict as error:
                 if not left:
                     raise StoreUnavailable(f"unit {unit}: {TRIES} conflicts in a row") from error
@@ -106,8 +113,7 @@ class Database:
     def read_here(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do what `read` does, in this thread."""
         try:
-            with self.engine.connect().execution_options(**{_READ: True}) as connection:
-                return work(connection, *args, **kwargs)
+            return _read_once(self.engine, lambda connection: work(connection, *args, **kwargs))
         except sa.exc.SQLAlchemyError as error:
             if is_transient(error):
                 raise StoreUnavailable(f"read: {type(error).__name__}") from error
@@ -121,6 +127,30 @@ class Database:
         """Let running units end, then close the connections."""
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.dispose()
+        if self._prompt is not None:
+            self._prompt.dispose()
+
+    def _write_once(self, engine: Engine, unit: str, work: Callable[[Connection], R]) -> R:
+        started = time.monotonic()
+        with engine.connect() as connection:
+            result = work(connection)
+            failpoint(f"store.{unit}.before")
+            self._commit(connection)
+            failpoint(f"store.{unit}.after")
+        self.commit_seconds += 0.1 * (time.monotonic() - started - self.commit_seconds)
+        return result
+
+    async def _run(self, at_once: Callable[[Engine], R], patiently: Callable[[], R], *, now: bool) -> R:
+        if self._prompt is not None and now:
+            await asyncio.sleep(0)  # a handler with many units must not keep the others from the loop
+            try:
+                return at_once(self._prompt)
+            except Conflict:
+                pass
+            except sa.exc.SQLAlchemyError as error:
+                if not is_transient(error):
+                    raise
+        return await self._in_thread(patiently)
 
     async def _in_thread(self, work: Callable[[], R]) -> R:
         self._queued += 1
@@ -138,6 +168,11 @@ class Database:
             raise
 
 
+def _read_once(engine: Engine, work: Callable[[Connection], R]) -> R:
+    with engine.connect().execution_options(**{_READ: True}) as connection:
+        return work(connection)
+
+
 def read_now(connection: Connection) -> int:
     """Read the database's clock inside a unit."""
     return int(connection.execute(_SELECT_NOW).scalar_one())
@@ -151,25 +186,31 @@ def _engine(url: str, threads: int, clock: Callable[[], int]) -> Engine:
         parsed = make_url(url)
     except sa.exc.ArgumentError as error:
         raise ConfigurationError("DATABASE_URL is not a database URL such as sqlite:///file.db") from error
-    options: dict[str, Any] = {
-        "hide_parameters": True,  # a failing statement would print a page of users' data into the log
-        "pool_size": threads,
-        "max_overflow": 0,
-        "pool_timeout": POOL_WAIT_SECONDS,
-    }
     if parsed.get_backend_name() == SQLITE:
-        return _sqlite(parsed, options, clock)
+        return _sqlite(parsed, clock, wait=STATEMENT_SECONDS, connections=threads)
     if parsed.get_backend_name() == MSSQL:
-        return _mssql(parsed, options)
+        return _mssql(parsed, threads)
     raise ConfigurationError(f"DATABASE_URL names {parsed.get_backend_name()!r}; known are sqlite and mssql+pyodbc")
 
 
-def _sqlite(url: URL, options: dict[str, Any], clock: Callable[[], int]) -> Engine:
+def _bounds(connections: int) -> dict[str, Any]:
+    return {
+        "hide_parameters": True,  # a failing statement would print a page of users' data into the log
+        "pool_size": connections,
+        "max_overflow": 0,
+        "pool_timeout": POOL_WAIT_SECONDS,
+    }
+
+
+def _sqlite(url: URL, clock: Callable[[], int], *, wait: float, connections: int = 1) -> Engine:
+    """Make an engine whose units wait so many seconds at most for another writer."""
     if not url.database or url.database == ":memory:":
         raise ConfigurationError("DATABASE_URL must name a file: a database in memory is not shared by its connections")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
-        url, connect_args={"timeout": STATEMENT_SECONDS, "check_same_thread": False, "isolation_level": None}, **options
+        url,
+        connect_args={"timeout": wait, "check_same_thread": False, "isolation_level": None},
+        **_bounds(connections),
     )
 
     @event.listens_for(engine, "connect")
@@ -187,7 +228,7 @@ def _sqlite(url: URL, options: dict[str, Any], clock: Callable[[], int]) -> Engi
     return engine
 
 
-def _mssql(url: URL, options: dict[str, Any]) -> Engine:
+def _mssql(url: URL, connections: int) -> Engine:
     try:
         import pyodbc  # fails without the ODBC library, which a desk with SQLite need not have
     except ImportError as error:
@@ -196,7 +237,11 @@ def _mssql(url: URL, options: dict[str, Any]) -> Engine:
         ) from error
     pyodbc.pooling = False  # SQLAlchemy pools; two pools would hide dropped connections from each other
     engine = sa.create_engine(
-        url, pool_pre_ping=True, pool_recycle=RECYCLE_SECONDS, connect_args={"timeout": STATEMENT_SECONDS}, **options
+        url,
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_SECONDS,
+        connect_args={"timeout": STATEMENT_SECONDS},
+        **_bounds(connections),
     )
 
     @event.listens_for(engine, "connect")

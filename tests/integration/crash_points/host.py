@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import SecretStr
+from sqlalchemy.engine import Engine
 
 from pipeline.bootstrap import Pipeline, bootstrap
 from pipeline.bus.messages import Outgoing
@@ -225,8 +226,8 @@ class Host:
 class InlineDatabase(Database):
     """Runs each unit in the calling thread: a process that forks may have no other."""
 
-    async def _in_thread(self, work: Callable[[], R]) -> R:
-        return work()
+    async def _run(self, at_once: Callable[[Engine], R], patiently: Callable[[], R], *, now: bool) -> R:
+        return patiently()
 
 
 class QuickSelector(selectors.DefaultSelector):

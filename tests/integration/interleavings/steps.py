@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from pipeline.chains.protocol import Key
 from pipeline.errors import StoreUnavailable
@@ -53,9 +53,9 @@ class InlineDatabase(Database):
     unknown = False
     refuse = False
 
-    async def _in_thread(self, work: Callable[[], R]) -> R:
+    async def _run(self, at_once: Callable[[Engine], R], patiently: Callable[[], R], *, now: bool) -> R:
         await point("sql")
-        return work()
+        return patiently()
 
     def write_here(self, unit: str, work: Any, *args: Any, **kwargs: Any) -> Any:
         """Commit, then let the checks look."""

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from pipeline.bus.messages import Outgoing, Received
 from pipeline.errors import BusUnavailable
 from pipeline.failpoints import failpoint
-from pipeline.feeds.base import Feed, item_time
+from pipeline.feeds.base import Feed
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef, Token
+from pipeline.times import item_time
 
 MICROS = 1_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -163,19 +163,3 @@ class Feed:
         if self.max_history is not None:
             start = max(start, now // 1_000_000 - int(self.max_history.total_seconds()))
         return start - start % 86_400 if self.daily else start
-
-
-def item_time(value: object) -> int | None:
-    """Read an item's time, whole seconds since 1970, from ISO text or unix seconds; None if it cannot be a time."""
-    seconds: float
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = value
-    else:
-        return None
-    return int(seconds) if 0 <= seconds < 253_402_300_800 else None  # up to the year 9999

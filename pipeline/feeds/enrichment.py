@@ -65,9 +65,9 @@ def author_profile(raw: Raw, context: Mapping[str, Any]) -> WithAuthorProfile:
 
 def engagement(raw: Raw, context: Mapping[str, Any]) -> WithEngagement:
     """Give counts of comments, reactions and shares, and their sum; what the API leaves out is zero."""
-    comments = _number(_object(raw.get("comments")).get("summary"), "total_count")
-    reactions = _number(_object(raw.get("reactions")).get("summary"), "total_count")
-    shares = _number(raw.get("shares"), "count")
+    comments, reactions = _total(raw, "comments"), _total(raw, "reactions")
+    shares = raw.get("shares")
+    shares = _count(shares.get("count")) if isinstance(shares, dict) else 0
     return {
         "engagement": {
             "comments": comments,
@@ -78,13 +78,12 @@ def engagement(raw: Raw, context: Mapping[str, Any]) -> WithEngagement:
     }
 
 
-_NOTHING: Mapping[str, Any] = {}
+def _total(raw: Raw, edge: str) -> int:
+    try:
+        return _count(raw[edge]["summary"]["total_count"])
+    except (KeyError, TypeError):  # left out, or something else in its place
+        return 0
 
 
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else _NOTHING
-
-
-def _number(value: Any, name: str) -> int:
-    number = value.get(name) if isinstance(value, dict) else None
-    return number if isinstance(number, int) else 0
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0

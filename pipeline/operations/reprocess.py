@@ -18,7 +18,7 @@ import orjson
 from pipeline.chains.protocol import MICROS, Chain, Key, Lane
 from pipeline.compression import Damaged, TooLarge, gunzip
 from pipeline.errors import ConfigurationError, RetryLater
-from pipeline.feeds.base import Feed, item_time
+from pipeline.feeds.base import Feed
 from pipeline.miners.plan import Plans
 from pipeline.miners.pressure import Pressure
 from pipeline.processors.data_messages import encode
@@ -30,6 +30,7 @@ from pipeline.storage.flush import Flusher
 from pipeline.storage.items import Candidate
 from pipeline.storage.lake import Lake
 from pipeline.storage.reprocessing import Current, Redone, RedoneBad, is_latest, read_current, revise
+from pipeline.times import item_time
 
 log = logging.getLogger(__name__)
 

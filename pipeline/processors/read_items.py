@@ -13,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.bus.messages import MAX_BODY_BYTES, MAX_DECODED_BYTES, pack
 from pipeline.chains.protocol import MICROS, Position
-from pipeline.feeds.base import Feed, Item, Kind, Raw, item_time
+from pipeline.feeds.base import Feed, Item, Kind, Raw
+from pipeline.processors.canonical import writer_of
 from pipeline.storage.items import Candidate
 from pipeline.storage.quarantine import Bad
+from pipeline.times import item_time
 
 MAX_ITEM_ID = 128
 
@@ -101,7 +103,7 @@ def _read(feed: Feed, raw: Any, model: Item | None, observed: int, context: Mapp
         return _bad("unencodable", type(error).__name__, raw, feed, moment)
     if not 0 < len(model.id) <= MAX_ITEM_ID:
         return _bad("malformed", "id: too long or empty", raw, feed, moment)
-    canonical = model.__pydantic_serializer__.to_json(model)
+    canonical = writer_of(feed.item)(model)
     data = _enriched(feed, canonical, raw, context) if feed.enrich else canonical
     if _too_large(raw_json, data):
         return _bad("oversize", f"{len(data)} bytes", raw, feed, moment)
@@ -122,7 +124,7 @@ def content_hash(feed: Feed, raw: Raw) -> str:
     API's key order, escapes or extra fields. 32 hexadecimal characters. Raises ValidationError.
     """
     model = feed.item.model_validate(raw)
-    return _hash(feed, model, model.__pydantic_serializer__.to_json(model))
+    return _hash(feed, model, writer_of(feed.item)(model))
 
 
 def _hash(feed: Feed, model: Item, canonical: bytes) -> str:
@@ -135,7 +137,7 @@ def _hash(feed: Feed, model: Item, canonical: bytes) -> str:
 def _enriched(feed: Feed, canonical: bytes, raw: Raw, context: Mapping[str, Any]) -> bytes:
     added: dict[str, Any] = {}
     for step in feed.enrich:
-        added.update(step(raw, context))
+        added |= step(raw, context)
     return canonical[:-1] + b"," + orjson.dumps(added)[1:] if added else canonical
 
 

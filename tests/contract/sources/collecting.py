@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.feeds.base import item_time
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Pending, Position, Source
+from pipeline.times import item_time
 
 MAX_STEPS = 2_000
 """No listing here needs more; a collector that goes on treads on the spot."""

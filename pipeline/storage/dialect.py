@@ -62,6 +62,14 @@ class Prepared:
         text, names, _ = self._compiled.get(connection.dialect.name) or self._compile(connection)
         return connection.exec_driver_sql(text, [tuple(one[name] for name in names) for one in each])
 
+    def rows(
+        self, connection: Connection, common: Mapping[str, Any], rows: Sequence[tuple[Any, ...]]
+    ) -> sa.CursorResult[*tuple[Any, ...]]:
+        """Execute once for each row: its values are the statement's last ones, those before it are common to all."""
+        text, names, _ = self._compiled.get(connection.dialect.name) or self._compile(connection)
+        before = tuple(common[name] for name in names[: len(names) - len(rows[0])])
+        return connection.exec_driver_sql(text, [before + row for row in rows])
+
     def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...], dict[str, Any]]:
         compiled = self._statement.compile(dialect=connection.dialect)  # type: ignore[attr-defined]  # ours all compile
         ready = (str(compiled), tuple(compiled.positiontup or ()), compiled.construct_params(_check=False))
@@ -115,26 +123,24 @@ def insert_new(
     returning: tuple[str, ...],
 ) -> sa.TextClause:
     """
-    Give the statement that inserts the rows of a JSON parameter that are not there yet, and returns those.
+    Give the statement that inserts rows that are not there yet (rule 11: nothing read before it says what is new).
 
-    `fixed` columns come from parameters of their own name, `columns` from the JSON rows in that order. What the
-    statement returns is what is new; nothing read before it is (rule 11).
+    `fixed` columns come from parameters of their own name. SQL Server reads `columns` from the rows of a JSON parameter
+    in that order, and returns what is new. SQLite would need half as much again for that; there the statement is run
+    for each row (`Prepared.rows`), and its count tells how many were new.
     """
-    described = json_columns(table, columns)
     target = ", ".join((*fixed, *columns))
+    if dialect != MSSQL:
+        values = ", ".join(f":{name}" for name in (*fixed, *columns))
+        return sa.text(f"INSERT INTO {table.name} ({target}) VALUES ({values}) ON CONFLICT DO NOTHING")  # noqa: S608
     values = ", ".join((*(f":{name}" for name in fixed), *(f"s.{name}" for name in columns)))
-    if dialect == MSSQL:
-        inner_key = ", ".join(f"s0.{name}" for name in key if name in columns)
-        match = " AND ".join(f"d.{n} = {'s.' + n if n in columns else ':' + n}" for n in key)
-        rows = json_rows(dialect, described, alias="s0")
-        return sa.text(
-            f"INSERT INTO {table.name} ({target}) "  # noqa: S608 - names of our own tables and columns
-            f"OUTPUT {', '.join(f'inserted.{name}' for name in returning)} "
-            f"SELECT {values} FROM (SELECT s0.*, ROW_NUMBER() OVER (PARTITION BY {inner_key} ORDER BY (SELECT NULL)) "
-            f"AS rn FROM {rows}) AS s WHERE s.rn = 1 AND NOT EXISTS "
-            f"(SELECT 1 FROM {table.name} AS d {LOCK_HINT} WHERE {match}) OPTION (MAXDOP 1)"
-        )
+    inner_key = ", ".join(f"s0.{name}" for name in key if name in columns)
+    match = " AND ".join(f"d.{n} = {'s.' + n if n in columns else ':' + n}" for n in key)
+    rows = json_rows(dialect, json_columns(table, columns), alias="s0")
     return sa.text(
-        f"INSERT INTO {table.name} ({target}) SELECT {values} FROM {json_rows(dialect, described)} "  # noqa: S608
-        f"WHERE true ON CONFLICT DO NOTHING RETURNING {', '.join(returning)}"
+        f"INSERT INTO {table.name} ({target}) "  # noqa: S608 - names of our own tables and columns
+        f"OUTPUT {', '.join(f'inserted.{name}' for name in returning)} "
+        f"SELECT {values} FROM (SELECT s0.*, ROW_NUMBER() OVER (PARTITION BY {inner_key} ORDER BY (SELECT NULL)) "
+        f"AS rn FROM {rows}) AS s WHERE s.rn = 1 AND NOT EXISTS "
+        f"(SELECT 1 FROM {table.name} AS d {LOCK_HINT} WHERE {match}) OPTION (MAXDOP 1)"
     )

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from pipeline.chains.protocol import Key
 from pipeline.feeds.base import Raw
 from pipeline.storage.database import Conflict
-from pipeline.storage.dialect import LOCK_HINT, MSSQL, Prepared, insert_new, json_columns, json_rows
+from pipeline.storage.dialect import LOCK_HINT, MSSQL, SQLITE, Prepared, insert_new, json_columns, json_rows
 from pipeline.storage.tables import items
 
 TOMBSTONE = "deleted"
@@ -59,7 +59,10 @@ class Accepted(NamedTuple):
 
 
 class Writing(NamedTuple):
-    """What all rows that one transaction writes have in common. `mark` names the epoch of a sweep or refresh."""
+    """
+    What all rows that one transaction writes have in common. `message_id` is of this transaction alone; `mark` names
+    the epoch of a sweep or refresh.
+    """
 
     observed: int
     now: int
@@ -161,9 +164,19 @@ def _insert(
         return set()
     rows = [(item.id, item.time, item.hash, item.updated, 0, writing.mark) for item in new]
     rows.sort()  # in the key's order pages of the table fill up: newest first would leave them half empty
-    parameters = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1, "rows": _json(rows)}
-    result = _insert_statement(connection.dialect.name)(connection, parameters)
-    return {row[0] for row in result.fetchall()}
+    common = {**owner, **_common(writing), "first_seen_at": writing.now, "revision": 1}
+    dialect = connection.dialect.name
+    if dialect == MSSQL:
+        result = _insert_statement(dialect)(connection, {**common, "rows": _json(rows)})
+        return {row[0] for row in result.fetchall()}
+    inserted = _insert_statement(dialect).rows(connection, common, rows).rowcount
+    return {item.id for item in new} if inserted == len(rows) else _inserted(connection, owner, new, writing)
+
+
+def _inserted(connection: Connection, owner: dict[str, str], tried: Sequence[Candidate], writing: Writing) -> set[str]:
+    """Tell SQLite's new rows from those that stood: only they carry this transaction's own message id."""
+    parameters = {**owner, "message_id": writing.message_id, "rows": _json([[item.id] for item in tried])}
+    return {row[0] for row in _inserted_statement()(connection, parameters).fetchall()}
 
 
 def _read(connection: Connection, owner: dict[str, str], wanted: list[str]) -> dict[str, Stored]:
@@ -270,6 +283,13 @@ def _read_statement(dialect: str) -> Prepared:
         join = f"{rows} JOIN items AS d {LOCK_HINT} ON d.item_id = s.item_id AND {_OWNED}"
         return Prepared(sa.text(f"SELECT {columns} FROM {join}"))  # noqa: S608 - our own names
     text = f"SELECT {columns} FROM items AS d WHERE {_OWNED} AND {_among(rows)}"  # noqa: S608 - our own names
+    return Prepared(sa.text(text))
+
+
+@cache
+def _inserted_statement() -> Prepared:
+    among = _among(json_rows(SQLITE, json_columns(items, ("item_id",))))
+    text = f"SELECT d.item_id FROM items AS d WHERE {_OWNED} AND d.message_id = :message_id AND {among}"  # noqa: S608 - ours
     return Prepared(sa.text(text))
 
 

@@ -47,7 +47,7 @@ async def mined(stage: Any, nonce: str, *raws: dict[str, Any], user: str = "user
 async def accept(stage: Any, candidates: Any, observed: int, *, user: str = "user-1", scope: str = "page-1") -> Any:
     """Have items accepted by SQL only."""
     key = Key(user, "posts", scope, Lane.MAIN)
-    writing = Writing(observed, stage.clock.now, "test")
+    writing = Writing(observed, stage.clock.now, f"test-{stage.clock.now}-{observed}")
     accepted, _ = await stage.pipeline.database.write("test", items.accept, key, candidates, writing)
     return accepted
 

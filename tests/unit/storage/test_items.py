@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from pipeline.storage.items import Candidate, Stored, Writing, deletion, is_newe
 from tests.unit.storage.candidates import candidate
 
 KEY = Key("user", "posts", "page", Lane.MAIN)
+TRANSACTIONS = itertools.count()
 
 
 def accept(
@@ -22,7 +24,7 @@ def accept(
     mark: int = 0,
 ) -> list[tuple[str, int]]:  # fmt: skip
     """Commit a page; gives (id, revision) of what was accepted."""
-    writing = Writing(observed, observed, f"m{observed}", "batch", mark)
+    writing = Writing(observed, observed, f"m{next(TRANSACTIONS)}", "batch", mark)
     accepted, _ = database.write_here("page", items.accept, key, list(found), writing, known=known)
     return [(one.item.id, one.revision) for one in accepted]
 

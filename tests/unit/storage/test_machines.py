@@ -76,7 +76,7 @@ class Revisions(RuleBasedStateMachine):
             there, content = self.content_at(item, observed)
             if there:
                 page.append(deletion(item, 5) if content is None else candidate(item, content))
-        writing = Writing(observed, self.now, "m")
+        writing = Writing(observed, self.now, f"m{self.now}")
         accepted, _ = self.database.write_here("page", items.accept, KEY, page, writing, known=frozenset(known))
         assert len({one.item.id for one in accepted}) == len(accepted)
         for one in accepted:

@@ -168,7 +168,7 @@ def _insert(
     dialect = connection.dialect.name
     if dialect == MSSQL:
         result = _insert_statement(dialect)(connection, {**common, "rows": _json(rows)})
-        return {row[0] for row in result.fetchall()}
+        return {row[0] for row in result}
     inserted = _insert_statement(dialect).rows(connection, common, rows).rowcount
     return {item.id for item in new} if inserted == len(rows) else _inserted(connection, owner, new, writing)
 

@@ -70,6 +70,7 @@ def _items(connection: sa.Connection) -> None:
 
 
 def _server_only(connection: Any) -> None:
+    items._insert(connection, _owner(), [ITEM], Writing(2, 2, "m"))
     items._revise(connection, _owner(), [("i1", 1, "hash", None, 0, 1, 1)])
     items._meet_again(connection, _owner(), [(ITEM, Stored(1, ITEM.hash, None, 1, False, 0))], Writing(2, 2, "m"))
     feeds, marts = load_feeds(), load_marts()

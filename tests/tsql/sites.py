@@ -19,6 +19,7 @@ SQLITE_ONLY = {
         "pipeline/storage/database.py",
         "'BEGIN' if reading else 'BEGIN IMMEDIATE'",
     ): "SQL Server's driver begins by itself",
+    ("pipeline/storage/items.py", "_inserted_statement()"): "SQL Server's insert returns what it inserted",
     ("pipeline/storage/dialect.py", "text"): "a Prepared statement; its callers are the sites",
 }
 """What SQL Server never gets, by file and first argument, each with the reason."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import Connection
@@ -140,3 +142,20 @@ def test_a_unit_that_fails_writes_nothing(database: Database) -> None:
         asyncio.run(database.write("fence", unit))
     assert tries == 1
     assert database.read_here(names) == []
+
+
+def test_the_first_unit_waits_for_a_file_that_is_being_recovered(tmp_path: Path, migrated: Path) -> None:
+    """Whoever opens a database after a crash repairs it alone; the others' first units must not fail meanwhile."""
+    path = tmp_path / "crashed.db"
+    shutil.copy(migrated, path)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode=DELETE")
+    other.execute("BEGIN EXCLUSIVE")
+    database = Database(f"sqlite:///{path}")
+    release = threading.Timer(0.3, other.execute, ["COMMIT"])
+    release.start()
+    asyncio.run(database.write("fence", fence("one")))
+    release.join()
+    other.close()
+    assert database.read_here(names) == ["one"]
+    asyncio.run(database.close())

@@ -40,19 +40,23 @@ def is_plain(model: type[Item]) -> bool:
 
 
 def _is_plain_field(field: FieldInfo) -> bool:
-    return not field.metadata and not field.exclude and _is_plain_type(field.annotation)
+    excluded = field.exclude or field.exclude_if
+    return not excluded and not field.metadata and _is_plain_type(field.annotation)
 
 
-def _is_plain_type(annotation: Any) -> bool:
-    if annotation in _PLAIN:
+def _is_plain_type(annotation: Any, within: tuple[Any, ...] = ()) -> bool:
+    if annotation in _PLAIN or annotation in within:  # a comment's replies are comments
         return True
     if is_typeddict(annotation):
-        hints = get_type_hints(annotation, include_extras=True)
-        return all(_is_plain_type(hint) for hint in hints.values())
+        try:
+            hints = get_type_hints(annotation, include_extras=True)
+        except NameError:  # declared inside a function: pydantic finds its names there, and nobody else
+            return False
+        return all(_is_plain_type(hint, (*within, annotation)) for hint in hints.values())
     origin = get_origin(annotation)
     if origin is Literal:
         return all(type(value) in _PLAIN for value in get_args(annotation))
-    return origin in _CONTAINERS and all(_is_plain_type(argument) for argument in get_args(annotation))
+    return origin in _CONTAINERS and all(_is_plain_type(argument, within) for argument in get_args(annotation))
 
 
 def _by_orjson(item: Item) -> bytes:

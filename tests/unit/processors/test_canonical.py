@@ -26,6 +26,19 @@ class Place(TypedDict):
     height: NotRequired[float | None]
 
 
+class Reply(TypedDict):
+    """An object that holds its like."""
+
+    text: str
+    replies: NotRequired[list[Reply]]
+
+
+class Threaded(Item):
+    """Nobody knows how deep it goes."""
+
+    replies: list[Reply]
+
+
 class Plain(Item):
     """All types that JSON has."""
 
@@ -67,6 +80,12 @@ class Hidden(Item):
     """One field is never published."""
 
     secret: str = Field(default="", exclude=True)
+
+
+class Quiet(Item):
+    """One field is published only if it says something."""
+
+    message: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class Written(Item):
@@ -127,7 +146,7 @@ class Heir(Decorated):
 
 @pytest.mark.parametrize(
     "model",
-    [WithDate, WithDecimal, Nested, Hidden, Written, Decorated, Computed, Validated, Remembering, Open, Heir],
+    [WithDate, WithDecimal, Nested, Hidden, Quiet, Written, Decorated, Computed, Validated, Remembering, Open, Heir],
     ids=lambda model: model.__name__,
 )
 def test_pydantic_writes_what_only_pydantic_can(model: type[Item]) -> None:
@@ -135,7 +154,7 @@ def test_pydantic_writes_what_only_pydantic_can(model: type[Item]) -> None:
     assert not is_plain(model)
 
 
-@pytest.mark.parametrize("model", [Item, Plain, posts.Post], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", [Item, Plain, Threaded, posts.Post], ids=lambda model: model.__name__)
 def test_the_usual_models_are_plain(model: type[Item]) -> None:
     """Else the quick way would be for nobody."""
     assert is_plain(model)
@@ -165,6 +184,44 @@ def test_both_ways_give_the_same_bytes(raw: dict[str, object]) -> None:
     """They are hashed: other bytes would be a new revision of every item on the day of an upgrade."""
     item = Plain.model_validate(raw)
     assert writer_of(Plain)(item) == item.__pydantic_serializer__.to_json(item)
+
+
+def test_what_is_nested_too_deep_for_the_quick_way_is_written_by_pydantic() -> None:
+    """Both writers have a limit; the item is lost only beyond the wider one."""
+    reply: dict[str, object] = {"text": "last"}
+    for _ in range(253):
+        reply = {"text": "next", "replies": [reply]}
+    item = Threaded.model_validate({"id": "1", "replies": [reply]})
+    with pytest.raises(orjson.JSONEncodeError):
+        orjson.dumps(item.__dict__)
+    try:
+        expected = item.__pydantic_serializer__.to_json(item)
+    except ValueError:
+        pytest.fail("pydantic's limit is the narrower one")
+    assert writer_of(Threaded)(item) == expected
+
+
+def test_a_model_declared_in_a_function_is_written_by_pydantic() -> None:
+    """Its names are found by nobody else."""
+
+    class Word(TypedDict):
+        """Known here only."""
+
+        text: str
+
+    class Sentence(TypedDict):
+        """Uses it."""
+
+        words: list[Word]
+
+    class Declared(Item):
+        """Uses that."""
+
+        said: Sentence
+
+    assert not is_plain(Declared)
+    item = Declared.model_validate({"id": "1", "said": {"words": [{"text": "x"}]}})
+    assert orjson.loads(writer_of(Declared)(item)) == {"id": "1", "said": {"words": [{"text": "x"}]}}
 
 
 def test_a_post_is_written_in_its_models_order_without_strangers() -> None:

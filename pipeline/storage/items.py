@@ -1,7 +1,7 @@
 """
 Item rows: which items of a page are new or changed, decided by SQL inside the page's transaction (rules 11, 12).
 
-What is new is what the insert returns. A hint (Redis) may only spare the insert of rows that are there anyway.
+What is new is what the insert reports. A hint (Redis) may only spare the insert of rows that are there anyway.
 """
 
 from __future__ import annotations

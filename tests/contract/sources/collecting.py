@@ -65,6 +65,7 @@ async def collect(
         assert isinstance(answer, Fault)
         found.faults.append(answer)
         if answer.kind is FaultKind.THROTTLED and answer.calls and answer.code != "budget":
+            assert answer.wait > 0, "a throttle without a wait is asked again at once"
             again = await source.fetch(asked)  # as another chain of the same user would, which knows of no wait
             assert (type(again), again.calls) == (Fault, 0) or time.monotonic() >= held_until
         if answer.kind in PARKED:

@@ -32,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRIES = 3
-"""Runs of one unit; the statement time-out bounds each, so that all of them fit into a page's SQL budget of 10 s."""
+"""Runs of one unit in the pool; the statement time-out bounds each: all of them fit into a page's SQL budget, 10 s."""
 
 STATEMENT_SECONDS = 5
 SQLITE_THREADS = 1

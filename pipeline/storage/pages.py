@@ -25,6 +25,7 @@ from pipeline.storage.database import read_now
 from pipeline.storage.items import Accepted, Candidate, Writing
 from pipeline.storage.quarantine import Bad
 from pipeline.storage.transitions import Looked
+from pipeline.times import YEAR_10000
 
 Encode = Callable[[Sequence[Accepted], str], list[Outgoing]]
 """(accepted items, nonce) -> data messages. Runs inside the transaction: what cannot be sent is never committed."""
@@ -56,8 +57,6 @@ class PageWork:
 
 MAX_TOMBSTONES = 1000
 """Deletions that one sweep publishes in its last transaction."""
-
-FAR_FUTURE = 253_402_300_800
 
 
 class Committed(NamedTuple):
@@ -168,7 +167,7 @@ def _reopen_wanted(
 
 def _tombstones(connection: Connection, work: PageWork, writing: Writing, page_nonce: str) -> list[Outgoing]:
     """Mark as deleted what a finished sweep did not meet; what is beyond the bound, the next sweep finds."""
-    gone = items.not_returned(connection, work.chain.key, mark=writing.mark, lo=0, hi=FAR_FUTURE, limit=MAX_TOMBSTONES)
+    gone = items.not_returned(connection, work.chain.key, mark=writing.mark, lo=0, hi=YEAR_10000, limit=MAX_TOMBSTONES)
     deleted = [items.deletion(item_id, moment) for item_id, moment in gone]
     stones = writing._replace(message_id=ids.data_message_id(page_nonce, 0))
     accepted, _ = items.accept(connection, work.chain.key, deleted, stones)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,4 +39,4 @@ def database(tmp_path: Path, migrated: Path, clock: ManualClock) -> Iterator[Dat
     shutil.copy(migrated, path)
     database = Database(f"sqlite:///{path}", threads=2, clock=clock)
     yield database
-    database.engine.dispose()
+    asyncio.run(database.close())

@@ -148,7 +148,7 @@ async def _build(
     flusher = Flusher(database, bus, keep_sent=settings.outbox_retention_seconds > 0)
     keys = TokenKeys(settings.token_key) if settings.token_key else None
     tokens = SqlTokens(database)
-    budget = SharedBudget(database, cache, minute_seconds=settings.graph_minute_seconds)
+    budget = SharedBudget(database, minute_seconds=settings.graph_minute_seconds)
     sources = sources or {name: build_source(name, options, budget) for name, options in _sources(settings, feeds)}
     secret = _secrets(settings, keys)
     copies = Copies(database, bus)

@@ -1,4 +1,4 @@
-"""What a call draws on, and the budget of a single process; many instances share one in Redis or SQL."""
+"""What a call draws on, and the budget of a single process; many instances share one in SQL."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""The call budget shared by all instances: in Redis where there is one, else one SQL row per key."""
+"""The call budget shared by all instances: one SQL row per key. Redis may forget or be late: it has no part in it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -26,8 +25,6 @@ from pipeline.chains.budget import (
     worst,
 )
 from pipeline.chains.protocol import MICROS
-from pipeline.storage.budgets_redis import RedisBlocks
-from pipeline.storage.cache import Cache
 from pipeline.storage.database import Database, read_now
 from pipeline.storage.dialect import LOCK_HINT, MSSQL
 from pipeline.storage.tables import budgets
@@ -53,7 +50,7 @@ class Hold(NamedTuple):
 
 class SharedBudget:
     """
-    Implements `sources.base.Budget`. A Redis that fails falls back on SQL for that call.
+    Implements `sources.base.Budget`. `clock` gives seconds, and must not run faster or slower than the database's.
 
     The store is written when a block begins, and where the API told no end twice more: by the one call that goes to
     find out, and when it passed.
@@ -62,13 +59,11 @@ class SharedBudget:
     def __init__(
         self,
         database: Database,
-        cache: Cache,
         *,
         minute_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._cache = cache
         self._minute = minute_seconds
         self._clock = clock
         self._looking = asyncio.Lock()
@@ -80,12 +75,6 @@ class SharedBudget:
 
     async def wait(self, keys: Sequence[str]) -> float:
         """Seconds until a call under all these keys may be made; 0 when now, or when this call is to find out."""
-        redis = self._redis()
-        if redis is not None:
-            try:
-                return await self._wait_in_redis(redis, keys)
-            except Exception as error:  # noqa: BLE001 - a hint's store that fails is not the budget's end
-                self._cache.fault(error)
         async with self._looking:  # who comes during a look waits for it: what was read before may be old
             if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
                 self._looked_at = looked_at = self._clock()
@@ -108,15 +97,6 @@ class SharedBudget:
         if not loads:
             return
         self._probes -= {key for key, load in loads.items() if load.percent >= BLOCK_PERCENT}
-        redis = self._redis()
-        if redis is not None:
-            try:
-                for key, load in loads.items():
-                    await redis.change(key, partial(blocked, load=load, minute_seconds=self._minute))
-            except Exception as error:  # noqa: BLE001 - as above
-                self._cache.fault(error)
-            else:
-                return
         await self._database.write("budget", _note, loads, self._minute)
         self._looked_at = float("-inf")
 
@@ -126,52 +106,15 @@ class SharedBudget:
         if not found:
             return
         self._probes.difference_update(found)
-        redis = self._redis()
-        if redis is not None:
-            try:
-                for key in found:
-                    await redis.change(key, passed)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._cache.fault(error)
-            else:
-                return
         await self._database.write("budget", _passed, found)
         self._looked_at = float("-inf")
 
     async def held(self) -> list[Hold]:
         """Give what is blocked now, the longest first, at most MAX_HELD; for people."""
-        found = await self._database.read(_held)
-        redis = self._redis()
-        if redis is not None:
-            try:
-                blocks = await redis.some(MAX_HELD)
-                found += [Hold(key, int(block.until * MICROS)) for key, block in blocks.items()]
-            except Exception as error:  # noqa: BLE001 - as above
-                self._cache.fault(error)
-        running = [hold for hold in found if hold.until > time.time() * MICROS]
-        return sorted(running, key=lambda hold: -hold.until)[:MAX_HELD]
-
-    async def _wait_in_redis(self, redis: RedisBlocks, keys: Sequence[str]) -> float:
-        found, now = await redis.read(keys), time.time()
-        if wait := _longest(found, now):
-            return wait
-        for key in self._guessed(found, now):
-            before, after = await redis.change(key, self._probing)
-            if before == after and after != FREE:  # somebody else's call finds out
-                return max(after.until - now, 0.0)
-            self._remember_probe(key)
-        return 0.0
-
-    def _redis(self) -> RedisBlocks | None:
-        client = self._cache.client
-        return None if client is None else RedisBlocks(client, minute_seconds=self._minute)
+        return await self._database.read(_held)
 
     def _guessed(self, found: Mapping[str, Block], now: float) -> list[str]:
         return sorted(key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute))
-
-    def _probing(self, block: Block, now: float) -> Block:
-        due = must_probe(block, now, minute_seconds=self._minute)
-        return probing(block, now, minute_seconds=self._minute) if due else block
 
     def _remember_probe(self, key: str) -> None:
         if len(self._probes) >= MAX_BLOCKS:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from infra.local.run import users as wards
 from infra.local.run.product import CommandFailed
-from tests.chaos import on_bus, on_cache, on_sources
+from tests.chaos import on_bus, on_sources
 from tests.chaos.scene import Scene
 
 Provocation = Callable[[Scene], Awaitable[object]]
@@ -55,15 +55,8 @@ async def _nonsense(scene: Scene) -> None:
         await sender.send_messages(ServiceBusMessage(b"nonsense"))
 
 
-async def _without_redis(scene: Scene) -> None:
-    """Throttle somebody while the budget's first store is silent."""
-    await on_sources.throttle(scene)
-    await on_cache.pause(scene)
-
-
 BY_UNIT: Mapping[str, Provocation] = {
     "bus.send": _news,
-    "cache.budget": _news,
     "cache.ping": _health,
     "cache.read": _news,
     "cache.write": _news,
@@ -74,7 +67,7 @@ BY_UNIT: Mapping[str, Provocation] = {
     "source.call": _news,
     "store.analytics": _news,
     "store.apply": _function("ads_scheduler"),
-    "store.budget": _without_redis,
+    "store.budget": on_sources.throttle,
     "store.dead_letter": on_bus.dead_letter,
     "store.look": on_bus.deliver_twice,
     "store.lose": on_bus.deliver_twice,

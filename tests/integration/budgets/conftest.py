@@ -1,28 +1,36 @@
-"""Two instances of the product that share a budget: in SQL, in Redis, or one process's own memory."""
+"""Two instances that share a budget, in SQL or in one process's own memory, under a clock of the test's."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 
 import pytest
 
-from infra.local.run.cache import find_cache
-from infra.local.run.places import ADDRESS, Places, free_ports
+from pipeline.chains.protocol import MICROS
 from pipeline.sources.base import Budget
 from pipeline.sources.budget import MemoryBudget
 from pipeline.storage import migrate
 from pipeline.storage.budgets import SharedBudget
-from pipeline.storage.cache import Cache, connect
 from pipeline.storage.database import Database
 
-MINUTE = 0.2
-REDIS_SECONDS = 10.0
+MINUTE = 60.0
+START = 1_700_000_000.0
+
+
+@dataclass
+class Clock:
+    """The time of the database and of both instances; it stands still unless a test lets time pass."""
+
+    seconds: float = START
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def micros(self) -> int:
+        """What the database reads."""
+        return round(self.seconds * MICROS)
 
 
 @dataclass
@@ -31,59 +39,23 @@ class Instances:
 
     one: Budget
     other: Budget
+    clock: Clock = field(default_factory=Clock)
 
-    async def rest(self, minutes: float) -> None:
-        """Let time pass, and what an instance believes to know grow old."""
-        await asyncio.sleep(minutes * MINUTE + 0.02)
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    places = Places(tmp_path_factory.mktemp("redis"), free_ports())
-    found = find_cache(places, {})
-    if not found.command:
-        pytest.skip("there is no Redis server here")
-    with Popen(found.command, stdout=DEVNULL, stderr=DEVNULL) as process:
-        try:
-            _wait_for(places.ports.redis)
-            yield found.url
-        finally:
-            process.terminate()
+    def rest(self, minutes: float) -> None:
+        """Let time pass."""
+        self.clock.seconds += minutes * MINUTE
 
 
-def _wait_for(port: int) -> None:
-    until = time.monotonic() + REDIS_SECONDS
-    while True:
-        try:
-            socket.create_connection((ADDRESS, port), timeout=1.0).close()
-        except OSError:
-            assert time.monotonic() < until, "Redis did not start"
-            time.sleep(0.02)
-        else:
-            return
-
-
-@pytest.fixture(params=["memory", "sql", "redis"])
+@pytest.fixture(params=["memory", "sql"])
 async def instances(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Instances]:
+    clock = Clock()
     if request.param == "memory":
-        budget = MemoryBudget(minute_seconds=MINUTE)
-        yield Instances(budget, budget)
+        budget = MemoryBudget(clock=clock)
+        yield Instances(budget, budget, clock)
         return
-    databases = [Database(f"sqlite:///{tmp_path / 'shared.db'}", threads=2) for _ in range(2)]
+    databases = [Database(f"sqlite:///{tmp_path / 'shared.db'}", threads=2, clock=clock.micros) for _ in range(2)]
     migrate.upgrade(databases[0])
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    caches = [Cache(connect(url) if url else None, "") for _ in databases]
-    one, other = _shared(databases, caches)
-    yield Instances(one, other)
-    for cache in caches:
-        if cache.client is not None:
-            await cache.client.flushall()
-        await cache.close()
+    one, other = (SharedBudget(database, clock=clock) for database in databases)
+    yield Instances(one, other, clock)
     for database in databases:
-        database.engine.dispose()
-
-
-def _shared(databases: Sequence[Database], caches: Sequence[Cache]) -> list[SharedBudget]:
-    return [
-        SharedBudget(database, cache, minute_seconds=MINUTE) for database, cache in zip(databases, caches, strict=True)
-    ]
+        await database.close()

@@ -28,7 +28,6 @@ from pipeline.sources.base import SourceOptions
 from pipeline.storage import directory, migrate, pages
 from pipeline.storage import tokens as token_rows
 from pipeline.storage.budgets import SharedBudget
-from pipeline.storage.cache import Cache
 from pipeline.storage.database import Database
 from tests.integration.crash_points.file_bus import MICROS, FileBus, SharedClock
 from tests.integration.crash_points.simulated_graph import SimulatedGraph
@@ -90,9 +89,7 @@ class Host:
             total_timeout=60.0 * SPEED,
             minute_seconds=API_MINUTE,
         )
-        budget = SharedBudget(
-            self.database, Cache(None, ""), minute_seconds=API_MINUTE, clock=lambda: self.clock.now / MICROS
-        )
+        budget = SharedBudget(self.database, minute_seconds=API_MINUTE, clock=lambda: self.clock.now / MICROS)
         sources = {"graph": build_source("graph", options, budget)}
         self.pipeline = self.run(
             bootstrap(self.settings, bus=self.bus, sources=sources, database=self.database, clock=self.clock)

@@ -54,12 +54,15 @@ class FakeBus:
     topics: dict[str, list[Outgoing]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
     down: bool = False
+    away: set[str] = field(default_factory=set)
+    tried: list[str] = field(default_factory=list)
     sends: int = 0
 
     async def send(self, entity: str, messages: Sequence[Outgoing]) -> None:
         """Take messages; what has a MessageId that was seen is dropped."""
         failpoint("bus.send.before")
-        if self.down:
+        self.tried.append(entity)
+        if self.down or entity in self.away:
             raise BusUnavailable(f"sending to {entity}: the fake is down")
         for message in messages:
             self.sends += 1

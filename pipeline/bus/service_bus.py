@@ -84,12 +84,11 @@ class ServiceBus:
 
     async def close(self) -> None:
         """Close all senders and the client."""
-        for held in self._senders.values():
-            await held.sender.close()
-        self._senders.clear()
+        for entity in list(self._senders):
+            await _close(self._senders.pop(entity).sender, entity)
         if self._client is not None:
-            await self._client.close()
-            self._client = None
+            client, self._client = self._client, None
+            await _close(client, "the client")
 
     async def _sent_through(self, held: _Sender, entity: str, messages: Sequence[Outgoing]) -> bool:
         """Send through one sender; False if it failed another task, and was closed, while this one waited for it."""
@@ -140,18 +139,23 @@ class ServiceBus:
         held.closed = True
         if self._senders.get(entity) is held:
             del self._senders[entity]
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await held.sender.close()
-        except (ServiceBusError, TimeoutError, OSError) as error:
-            log.debug("closing the sender of %s failed: %s", entity, type(error).__name__)
+        await _close(held.sender, entity)
 
     async def _evict(self) -> None:
         while len(self._senders) > self._max_senders:
             idle = next((name for name, held in self._senders.items() if not held.users), None)
             if idle is None:
                 return
-            await self._senders.pop(idle).sender.close()
+            await _close(self._senders.pop(idle).sender, idle)
+
+
+async def _close(link: ServiceBusSender | ServiceBusClient, name: str) -> None:
+    """Close what is of no use any more; whatever goes wrong there is nobody's business."""
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await link.close()
+    except (ServiceBusError, TimeoutError, OSError) as error:
+        log.debug("closing %s failed: %s", name, type(error).__name__)
 
 
 def _message(message: Outgoing) -> ServiceBusMessage:

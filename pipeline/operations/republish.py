@@ -8,7 +8,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.storage import outbox
 from pipeline.storage.database import Database
-from pipeline.storage.flush import RELAY_ROWS, Flusher
+from pipeline.storage.flush import Flusher
 
 MAX_ROUNDS = 500
 """At most 100,000 rows in one run; the relay sends the rest."""
@@ -33,10 +33,5 @@ async def republish(database: Database, flusher: Flusher, settings: Settings, *,
             "the watchdog rings lost doorbells by itself"
         )
     unsent = await database.write("republish", outbox.unsend, since=since)
-    sent = 0
-    for _ in range(MAX_ROUNDS):
-        held = await database.write("relay", outbox.claim, limit=RELAY_ROWS, age_seconds=0)
-        if not held or not await flusher.send(held, by="relay"):
-            break
-        sent += len(held)
+    sent = await flusher.relay(age_seconds=0, rounds=MAX_ROUNDS)
     return Republished(unsent, sent)

@@ -18,6 +18,9 @@ RELAY_ROWS = 200
 RELAY_ROUNDS = 100
 """At most 20,000 rows in one run of the relay; the next run goes on."""
 
+MAX_SILENT = 3
+"""So many queues and topics out of reach mean that the bus is: to try each of the others costs seconds."""
+
 
 class Flusher:
     """Sends outbox rows. A bus that is out of reach leaves them where they are: the relay comes back for them."""
@@ -29,12 +32,9 @@ class Flusher:
 
     async def send(self, held: Sequence[Held], *, by: str = "handler") -> bool:
         """Send rows, data first, then doorbells; False if the bus or the store was out of reach."""
-        rows: dict[str, list[Held]] = {}
-        for row in held:
-            rows.setdefault(row.message.entity, []).append(row)
         done: list[int] = []
         try:
-            for entity, group in rows.items():
+            for entity, group in _by_entity(held).items():
                 await self._bus.send(entity, [row.message for row in group])
                 done += [row.id for row in group]
         except BusUnavailable as error:
@@ -48,14 +48,32 @@ class Flusher:
         telemetry.count("pipeline.outbox.sent", len(done), by=by)
         return len(done) == len(held)
 
-    async def relay(self) -> int:
-        """Send all rows older than 30 s, claimed so that two relays do not send the same ones; gives how many."""
+    async def relay(self, *, age_seconds: int = outbox.RELAY_AGE_SECONDS, rounds: int = RELAY_ROUNDS) -> int:
+        """
+        Send all rows older than `age_seconds`, claimed so that two relays do not send the same ones; gives how many.
+
+        A queue or topic out of reach keeps its own rows waiting, not those of others.
+        """
         total = 0
-        for _ in range(RELAY_ROUNDS):
-            held = await self._database.write("relay", outbox.claim, limit=RELAY_ROWS)
+        silent: list[str] = []
+        for _ in range(rounds):
+            held = await self._database.write(
+                "relay", outbox.claim, limit=RELAY_ROWS, age_seconds=age_seconds, but_not=silent
+            )
             if not held:
                 break
-            if not await self.send(held, by="relay"):
-                break
-            total += len(held)
+            for entity, group in _by_entity(held).items():
+                if await self.send(group, by="relay"):
+                    total += len(group)
+                else:
+                    silent.append(entity)
+                if len(silent) >= MAX_SILENT:
+                    return total
         return total
+
+
+def _by_entity(held: Sequence[Held]) -> dict[str, list[Held]]:
+    rows: dict[str, list[Held]] = {}
+    for row in held:
+        rows.setdefault(row.message.entity, []).append(row)
+    return rows

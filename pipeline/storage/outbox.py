@@ -102,12 +102,19 @@ def of_chain(connection: Connection, key: Key) -> list[Held]:
     return [_held(row) for row in connection.execute(_OF_CHAIN, owner)]
 
 
-def claim(connection: Connection, *, limit: int, age_seconds: int = RELAY_AGE_SECONDS) -> list[Held]:
-    """Take up to `limit` unsent rows older than `age_seconds` for one relay; another relay gets others."""
+def claim(
+    connection: Connection, *, limit: int, age_seconds: int = RELAY_AGE_SECONDS, but_not: Sequence[str] = ()
+) -> list[Held]:
+    """
+    Take up to `limit` unsent rows older than `age_seconds` for one relay; another relay gets others.
+
+    Leaves those for the entities `but_not`.
+    """
     free = sa.select(outbox.c.id).where(
         _UNSENT,
         outbox.c.created_at <= db_now() - age_seconds * MICROS,
         outbox.c.claimed_until < db_now(),
+        *([outbox.c.entity.not_in(but_not)] if but_not else []),
     )
     chosen = free.order_by(outbox.c.created_at, outbox.c.id).limit(limit).scalar_subquery()
     taken = connection.execute(

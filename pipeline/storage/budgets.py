@@ -94,11 +94,14 @@ class SharedBudget:
     async def note(self, notes: Sequence[Said]) -> None:
         """Remember what an answer said; never lowers a block that is still running."""
         loads = {key: load for key, load in worst(notes).items() if hold(*load)}
-        if not loads:
-            return
         self._probes -= {key for key, load in loads.items() if load.percent >= BLOCK_PERCENT}
-        await self._database.write("budget", _note, loads, self._minute)
-        self._looked_at = float("-inf")
+        news = {key: load for key, load in loads.items() if not self._slows(key, load)}
+        if not news:
+            return
+        blocks = await self._database.write("budget", _note, news, self._minute)
+        now = self._clock()
+        self._blocks |= {key: _later(block, now) for key, block in blocks.items()}
+        self._looked_at = float("-inf")  # a look under way may have read before
 
     async def passed(self, keys: Sequence[str]) -> None:
         """Note that a call under these keys was answered; costs nothing unless this process was finding out."""
@@ -115,6 +118,17 @@ class SharedBudget:
 
     def _guessed(self, found: Mapping[str, Block], now: float) -> list[str]:
         return sorted(key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute))
+
+    def _slows(self, key: str, load: Load) -> bool:
+        """
+        Tell whether the key is held about as long anyway as an answer asks for that only slows calls down.
+
+        Calls that were under way together get such answers within milliseconds, and each would write the app's row.
+        """
+        if load.percent >= BLOCK_PERCENT or load.wait:
+            return False
+        until = self._clock() + hold(*load, minute_seconds=self._minute)
+        return key in self._blocks and self._blocks[key].until >= until - LOOK_EVERY_SECONDS
 
     def _remember_probe(self, key: str) -> None:
         if len(self._probes) >= MAX_BLOCKS:
@@ -152,11 +166,13 @@ def _blocks(connection: Connection, minute_seconds: float) -> dict[str, Block]:
     return {row.name: _block(row, now) for row in rows}
 
 
-def _note(connection: Connection, loads: Mapping[str, Load], minute_seconds: float) -> None:
+def _note(connection: Connection, loads: Mapping[str, Load], minute_seconds: float) -> dict[str, Block]:
+    """Write what answers said; gives the blocks that are in force then, in seconds from now."""
     now = read_now(connection)
+    blocks = {}
     for key, load in sorted(loads.items()):  # in one order, so that two processes cannot lock each other out
         known = _locked(connection, key, now)
-        block = blocked(known or FREE, 0.0, load, minute_seconds=minute_seconds)
+        block = blocks[key] = blocked(known or FREE, 0.0, load, minute_seconds=minute_seconds)
         if block == known:
             continue
         values = {**_columns(block, now), "percent": min(int(load.percent), MAX_PERCENT)}
@@ -164,6 +180,7 @@ def _note(connection: Connection, loads: Mapping[str, Load], minute_seconds: flo
             connection.execute(sa.insert(budgets), {"name": key, **values})
         else:
             connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))
+    return blocks
 
 
 def _probe(connection: Connection, key: str, minute_seconds: float) -> float:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
+import pytest
+
+from pipeline import failpoints
 from pipeline.chains.budget import BLOCK_MINUTES, PROBE_MINUTES
 from pipeline.sources.base import UsageNote
-from tests.integration.budgets.conftest import MINUTE, Instances
+from pipeline.storage import migrate
+from pipeline.storage.budgets import SharedBudget
+from pipeline.storage.database import Database
+from tests.integration.budgets.conftest import MINUTE, Clock, Instances
 
 FULL = UsageNote("app", 100.0)
 KEYS = ("app", "user")
+
+
+@pytest.fixture
+def units() -> Iterator[list[str]]:
+    """The units of the budget that are begun."""
+    names: list[str] = []
+    failpoints.install(lambda name: names.append(name) if name == "store.budget.before" else None)
+    yield names
+    failpoints.install(None)
 
 
 async def asked(instances: Instances, times: int = 5) -> list[float]:
@@ -78,3 +94,22 @@ async def test_a_block_whose_end_was_told_opens_for_all_at_once(instances):
     instances.rest(6)
 
     assert not any(await asked(instances))
+
+
+async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_held(tmp_path, units):
+    """At three quarters of the app's budget each of a thousand calls a second would write the same row."""
+    clock = Clock()
+    database = Database(f"sqlite:///{tmp_path / 'one.db'}", threads=1, clock=clock.micros)
+    migrate.upgrade(database)
+    budget = SharedBudget(database, clock=clock)
+
+    for _ in range(100):
+        await budget.note([UsageNote("app", 85.0)])
+        clock.seconds += 0.001
+    held = await budget.wait(["app"])
+    assert units == ["store.budget.before"]
+    assert held == pytest.approx(0.5 * MINUTE, abs=0.2)
+
+    await budget.note([UsageNote("app", 94.0)])
+    assert await budget.wait(["app"]) == pytest.approx(0.95 * MINUTE, abs=0.2)
+    await database.close()

@@ -44,24 +44,27 @@ def one(receiver: ServiceBusReceiver) -> ServiceBusReceivedMessage:
     return message
 
 
-def test_a_batch_is_received_and_completed(bus: Bus) -> None:
+def test_a_batch_is_received_and_completed(bus: Bus, emulator: Emulator) -> None:
     """The plain way through, in several messages and one transfer."""
-    bus.sender.send_messages([ServiceBusMessage(f"m{n}", application_properties={"n": n}) for n in range(20)])
-
+    name = emulator.queue()
     got: list[str] = []
-    while len(got) < 20:
-        for message in bus.receiver.receive_messages(20, max_wait_time=5):
-            got.append(str(message))
-            bus.receiver.complete_message(message)
+    with bus.client.get_queue_sender(name) as sender, bus.client.get_queue_receiver(name) as receiver:
+        sender.send_messages([ServiceBusMessage(f"m{n}", application_properties={"n": n}) for n in range(20)])
+        while len(got) < 20:
+            for message in receiver.receive_messages(20, max_wait_time=5):
+                got.append(str(message))
+                receiver.complete_message(message)
 
     assert got == [f"m{n}" for n in range(20)]
 
 
-def test_iterating_ends_when_nothing_comes(bus: Bus) -> None:
+def test_iterating_ends_when_nothing_comes(bus: Bus, emulator: Emulator) -> None:
     """The other way to receive: a for loop with a time limit."""
-    bus.sender.send_messages([ServiceBusMessage("a"), ServiceBusMessage("b")])
-    with bus.client.get_queue_receiver("main", max_wait_time=1) as receiver:
-        got = []
+    name = emulator.queue()
+    got = []
+    with bus.client.get_queue_sender(name) as sender:
+        sender.send_messages([ServiceBusMessage("a"), ServiceBusMessage("b")])
+    with bus.client.get_queue_receiver(name, max_wait_time=1) as receiver:
         for message in receiver:
             got.append(str(message))
             receiver.complete_message(message)

@@ -100,6 +100,18 @@ def blocked(block: Block, now: float, load: Load, *, minute_seconds: float = 60.
     return Block(now + length, now, 0.0) if length and now + length > block.until else block
 
 
+def slowed(block: Block, now: float, load: Load, *, within: float, minute_seconds: float = 60.0) -> bool:
+    """
+    Tell whether an answer asks for nothing but slower calls, and the block has them wait so long already.
+
+    "So long" is taken within `within` seconds: calls that were under way together get such answers within milliseconds,
+    and each would write to the same row.
+    """
+    if load.percent >= BLOCK_PERCENT or load.wait:
+        return False
+    return block.until >= now + hold(*load, minute_seconds=minute_seconds) - within
+
+
 def must_probe(block: Block, now: float, *, minute_seconds: float = 60.0) -> bool:
     """Tell whether the key's pause is over and was a guess, so that only one call may go and find out."""
     forgotten = block.until + LONGEST_PAUSE_MINUTES * minute_seconds

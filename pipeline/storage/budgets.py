@@ -22,6 +22,7 @@ from pipeline.chains.budget import (
     must_probe,
     passed,
     probing,
+    slowed,
     worst,
 )
 from pipeline.chains.protocol import MICROS
@@ -95,7 +96,7 @@ class SharedBudget:
         """Remember what an answer said; never lowers a block that is still running."""
         loads = {key: load for key, load in worst(notes).items() if hold(*load)}
         self._probes -= {key for key, load in loads.items() if load.percent >= BLOCK_PERCENT}
-        news = {key: load for key, load in loads.items() if not self._slows(key, load)}
+        news = {key: load for key, load in loads.items() if not self._slowed(key, load)}
         if not news:
             return
         blocks = await self._database.write("budget", _note, news, self._minute)
@@ -119,16 +120,9 @@ class SharedBudget:
     def _guessed(self, found: Mapping[str, Block], now: float) -> list[str]:
         return sorted(key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute))
 
-    def _slows(self, key: str, load: Load) -> bool:
-        """
-        Tell whether the key is held about as long anyway as an answer asks for that only slows calls down.
-
-        Calls that were under way together get such answers within milliseconds, and each would write the app's row.
-        """
-        if load.percent >= BLOCK_PERCENT or load.wait:
-            return False
-        until = self._clock() + hold(*load, minute_seconds=self._minute)
-        return key in self._blocks and self._blocks[key].until >= until - LOOK_EVERY_SECONDS
+    def _slowed(self, key: str, load: Load) -> bool:
+        block = self._blocks.get(key, FREE)
+        return slowed(block, self._clock(), load, within=LOOK_EVERY_SECONDS, minute_seconds=self._minute)
 
     def _remember_probe(self, key: str) -> None:
         if len(self._probes) >= MAX_BLOCKS:

@@ -9,6 +9,7 @@ import pytest
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import ServiceBusConnectionError
 
+from pipeline.bus import service_bus
 from pipeline.bus.messages import Outgoing
 from pipeline.bus.service_bus import ServiceBus
 from pipeline.errors import BusUnavailable
@@ -34,13 +35,18 @@ class Sender:
     async def close(self) -> None:
         """Make it unusable."""
         self._closed = True
+        if self._client.closing == "fails":
+            raise ServiceBusConnectionError(message="cut")
+        if self._client.closing == "hangs":
+            await asyncio.sleep(3600)
 
 
 class Connection:
-    """A client whose first sends fail."""
+    """A client whose first sends fail, and whose links may be hard to close."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, closing: str = "works") -> None:
         self.failures = failures
+        self.closing = closing
         self.sent = 0
         self.opened = 0
 
@@ -76,3 +82,18 @@ async def test_a_bus_that_stays_away_is_unavailable_to_everybody(tasks: int) -> 
     ended = await send_together(Connection(failures=1000), tasks)
 
     assert {type(one) for one in ended} == {BusUnavailable}
+
+
+@pytest.mark.parametrize("closing", ["fails", "hangs"])
+async def test_a_sender_that_cannot_be_closed_fails_no_send_and_holds_up_no_end(closing, monkeypatch) -> None:
+    """What was sent would be told to have failed, and a worker that ends would never do so."""
+    monkeypatch.setattr(service_bus, "SEND_SECONDS", 0.05)
+    connection = Connection(failures=0, closing=closing)
+    bus = ServiceBus(lambda: cast(ServiceBusClient, connection), max_senders=1)
+
+    async with asyncio.timeout(5):
+        for entity in ("posts", "comments"):  # the second closes the first's
+            await bus.send(entity, [Outgoing(entity, "1", b"{}", {})])
+        await bus.close()
+
+    assert (connection.sent, connection.opened) == (2, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ class Instances:
 
     one: Budget
     other: Budget
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock
 
     def rest(self, minutes: float) -> None:
         """Let time pass."""

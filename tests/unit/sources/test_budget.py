@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chains.budget import FREE, Block, Load, blocked, hold, must_probe, passed, probing, worst
+from pipeline.chains.budget import FREE, Block, Load, blocked, hold, must_probe, passed, probing, slowed, worst
 from pipeline.sources.base import UsageNote
 from pipeline.sources.budget import MemoryBudget
 
@@ -143,3 +143,20 @@ async def test_a_block_ends_by_itself():
     clock.now += 300.0
 
     assert await budget.wait(["a"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("load", "until", "is_slowed"),
+    [
+        (Load(85.0, 0.0), 30.0, True),
+        (Load(85.0, 0.0), 29.9, True),
+        (Load(85.0, 0.0), 29.7, False),
+        (Load(94.0, 0.0), 30.0, False),
+        (Load(85.0, 5.0), 300.0, False),
+        (Load(95.0, 0.0), 600.0, False),
+    ],
+)
+def test_an_answer_is_passed_over_only_if_it_slows_calls_that_wait_as_long(load, until, is_slowed):
+    """A full budget and a hint are always written: they are what stops the other instances."""
+    block = Block(1000.0 + until, 1000.0, 0.0)
+    assert slowed(block, 1000.0, load, within=0.2) is is_slowed

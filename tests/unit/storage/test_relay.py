@@ -44,7 +44,7 @@ async def test_a_topic_out_of_reach_holds_up_its_own_rows_only(database: Databas
 
 
 async def test_a_bus_out_of_reach_is_tried_a_few_times_only(database: Database, clock: ManualClock) -> None:
-    """Each try takes seconds, and the relay runs each minute."""
+    """Each try takes seconds, and the relay is due three times a minute."""
     bus = FakeBus(clock)
     bus.down = True
     for number in range(2 * MAX_SILENT):

@@ -14,23 +14,9 @@ from pipeline.sources.budget import MemoryBudget
 from pipeline.storage import migrate
 from pipeline.storage.budgets import SharedBudget
 from pipeline.storage.database import Database
+from tests.fakes import ManualClock
 
 MINUTE = 60.0
-START = 1_700_000_000.0
-
-
-@dataclass
-class Clock:
-    """The time of the database and of both instances; it stands still unless a test lets time pass."""
-
-    seconds: float = START
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def micros(self) -> int:
-        """What the database reads."""
-        return round(self.seconds * MICROS)
 
 
 @dataclass
@@ -39,23 +25,23 @@ class Instances:
 
     one: Budget
     other: Budget
-    clock: Clock
+    clock: ManualClock
 
     def rest(self, minutes: float) -> None:
         """Let time pass."""
-        self.clock.seconds += minutes * MINUTE
+        self.clock.advance(minutes * MINUTE)
 
 
 @pytest.fixture(params=["memory", "sql"])
 async def instances(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Instances]:
-    clock = Clock()
+    clock = ManualClock()
     if request.param == "memory":
-        budget = MemoryBudget(clock=clock)
+        budget = MemoryBudget(clock=lambda: clock.now / MICROS)
         yield Instances(budget, budget, clock)
         return
-    databases = [Database(f"sqlite:///{tmp_path / 'shared.db'}", threads=2, clock=clock.micros) for _ in range(2)]
+    databases = [Database(f"sqlite:///{tmp_path / 'shared.db'}", threads=2, clock=clock) for _ in range(2)]
     migrate.upgrade(databases[0])
-    one, other = (SharedBudget(database, clock=clock) for database in databases)
+    one, other = (SharedBudget(database, clock=lambda: clock.now / MICROS) for database in databases)
     yield Instances(one, other, clock)
     for database in databases:
         await database.close()

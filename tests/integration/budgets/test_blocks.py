@@ -13,7 +13,8 @@ from pipeline.sources.base import UsageNote
 from pipeline.storage import migrate
 from pipeline.storage.budgets import SharedBudget
 from pipeline.storage.database import Database
-from tests.integration.budgets.conftest import MINUTE, Clock, Instances
+from tests.fakes import MICROS, ManualClock
+from tests.integration.budgets.conftest import MINUTE, Instances
 
 FULL = UsageNote("app", 100.0)
 KEYS = ("app", "user")
@@ -98,14 +99,14 @@ async def test_a_block_whose_end_was_told_opens_for_all_at_once(instances):
 
 async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_held(tmp_path, units):
     """At three quarters of the app's budget each of a thousand calls a second would write the same row."""
-    clock = Clock()
-    database = Database(f"sqlite:///{tmp_path / 'one.db'}", threads=1, clock=clock.micros)
+    clock = ManualClock()
+    database = Database(f"sqlite:///{tmp_path / 'one.db'}", threads=1, clock=clock)
     migrate.upgrade(database)
-    budget = SharedBudget(database, clock=clock)
+    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
 
     for _ in range(100):
         await budget.note([UsageNote("app", 85.0)])
-        clock.seconds += 0.001
+        clock.advance(0.001)
     held = await budget.wait(["app"])
     assert units == ["store.budget.before"]
     assert held == pytest.approx(0.5 * MINUTE, abs=0.2)

@@ -64,21 +64,21 @@ GUESSED = {
 
 
 @asynccontextmanager
-async def used_up(case: Case) -> AsyncIterator[tuple[Simulation, PageRequest]]:
+async def used_up(case: Case, minute: float = MINUTE) -> AsyncIterator[tuple[Simulation, PageRequest]]:
     """An API that allows too few calls for what is asked of it."""
     rest = partial(simulators.rest, limited=case.limit is None)
     make: Callable[..., AbstractAsyncContextManager[Simulation]] = (
         rest if case.feed == "transactions" else simulators.graph
     )
-    async with make(minute=MINUTE, read_timeout=1.0) as simulation:
+    async with make(minute=minute, read_timeout=1.0) as simulation:
         if case.limit:
             await simulation.control("POST", *case.limit)
         yield simulation, await REQUESTS[case.feed](simulation)
 
 
-async def read(case: Case) -> tuple[blocks.Findings, dict[str, Any]]:
+async def read(case: Case, minute: float = MINUTE) -> tuple[blocks.Findings, dict[str, Any]]:
     """Read all there is; gives what the oracle says and the API's own count."""
-    async with used_up(case) as (simulation, request):
+    async with used_up(case, minute) as (simulation, request):
         with blocks.wire() as heard:
             found = await collect(simulation.source, request)
         log = await simulation.calls()
@@ -108,12 +108,17 @@ async def test_a_block_whose_end_was_not_told_is_met_only_as_often_as_the_rule_a
 
 
 async def test_an_outage_says_nothing_about_a_block():
-    """The call that was to find out met something broken: the pauses go on growing, for the block may still run."""
+    """
+    The call that was to find out met something broken: the pauses go on growing, for the block may still run.
+
+    Its quick retry comes within a quarter of a real second. It has to fall into the block, and into the hour for which
+    a pause is remembered.
+    """
     faults = [
-        {"kind": "throttle", "retry_after": 0.5, "silent": True, "times": 1},
+        {"kind": "throttle", "retry_after": 1.0, "silent": True, "times": 1},
         {"kind": "error500", "times": 1, "after_calls": 1},
     ]
-    findings, log = await read(Case("transactions", ("faults", faults)))
+    findings, log = await read(Case("transactions", ("faults", faults)), minute=simulators.MINUTE_SECONDS)
 
     assert findings.too_early == []
     assert findings.in_vain == 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -13,7 +12,6 @@ from sqlalchemy.engine import Connection
 from pipeline.chains.budget import (
     BLOCK_PERCENT,
     FREE,
-    LONGEST_PAUSE_MINUTES,
     Block,
     Load,
     Said,
@@ -31,15 +29,29 @@ from pipeline.storage.dialect import LOCK_HINT, MSSQL
 from pipeline.storage.tables import budgets
 
 LOOK_EVERY_SECONDS = 0.2
-"""How long blocks read from SQL are believed: about as long as a call is under way, during which a block by another
+"""How long a block read from SQL is believed: about as long as a call is under way, during which a block by another
 instance could not stop it either. What this process notes counts at once."""
 
-MAX_BLOCKS = 10_000
+FORGET_SECONDS = 60.0
+"""What was learned longer ago is dropped; longer than any read takes, for a read must not undo a later write."""
+
+MAX_PROBES = 10_000
 
 MAX_HELD = 50
 
 MAX_PERCENT = 1_000_000
 """What the column is for; headers may say anything."""
+
+
+class Known(NamedTuple):
+    """What this process knows of a key, by its own clock."""
+
+    block: Block
+    at: float
+    """When the read began, or the write was done."""
+
+
+UNKNOWN = Known(FREE, float("-inf"))
 
 
 class Hold(NamedTuple):
@@ -67,27 +79,23 @@ class SharedBudget:
         self._database = database
         self._minute = minute_seconds
         self._clock = clock
-        self._looking = asyncio.Lock()
-        self._looked_at = float("-inf")
-        self._blocks: dict[str, Block] = {}
-        """Blocks read from SQL, by this process's own clock."""
+        self._known: dict[str, Known] = {}
         self._probes: set[str] = set()
         """The keys for which a call of this process is finding out."""
 
     async def wait(self, keys: Sequence[str]) -> float:
         """Seconds until a call under all these keys may be made; 0 when now, or when this call is to find out."""
-        async with self._looking:  # who comes during a look waits for it: what was read before may be old
-            if self._clock() - self._looked_at >= LOOK_EVERY_SECONDS:
-                self._looked_at = looked_at = self._clock()
-                blocks = await self._database.read(_blocks, self._minute)
-                self._blocks = {key: _later(block, looked_at) for key, block in blocks.items()}
+        asked_at = self._clock()
+        if any(asked_at - self._known.get(key, UNKNOWN).at >= LOOK_EVERY_SECONDS for key in keys):
+            self._learn(await self._database.read(_blocks, keys), asked_at)
         now = self._clock()
-        found = {key: self._blocks[key] for key in keys if key in self._blocks}
+        found = {key: self._known[key].block for key in keys}
         if wait := _longest(found, now):
             return wait
         for key in self._guessed(found, now):
-            self._looked_at = float("-inf")
-            if wait := await self._database.write("budget", _probe, key, self._minute):
+            wait = await self._database.write("budget", _probe, key, self._minute)
+            self._forget([key])
+            if wait:
                 return wait
             self._remember_probe(key)
         return 0.0
@@ -97,12 +105,10 @@ class SharedBudget:
         loads = {key: load for key, load in worst(notes).items() if hold(*load)}
         self._probes -= {key for key, load in loads.items() if load.percent >= BLOCK_PERCENT}
         news = {key: load for key, load in loads.items() if not self._slowed(key, load)}
-        if not news:
-            return
-        blocks = await self._database.write("budget", _note, news, self._minute)
-        now = self._clock()
-        self._blocks |= {key: _later(block, now) for key, block in blocks.items()}
-        self._looked_at = float("-inf")  # a look under way may have read before
+        if news:
+            blocks = await self._database.write("budget", _note, news, self._minute)
+            self._forget(blocks)
+            self._learn(blocks, self._clock())
 
     async def passed(self, keys: Sequence[str]) -> None:
         """Note that a call under these keys was answered; costs nothing unless this process was finding out."""
@@ -111,21 +117,35 @@ class SharedBudget:
             return
         self._probes.difference_update(found)
         await self._database.write("budget", _passed, found)
-        self._looked_at = float("-inf")
+        self._forget(found)
 
     async def held(self) -> list[Hold]:
         """Give what is blocked now, the longest first, at most MAX_HELD; for people."""
         return await self._database.read(_held)
 
+    def _learn(self, blocks: Mapping[str, Block], at: float) -> None:
+        """Keep blocks, in seconds from now, that were read from `at` on, unless a write was done since."""
+        now = self._clock()
+        while self._known and now - self._known[oldest := next(iter(self._known))].at >= FORGET_SECONDS:
+            del self._known[oldest]
+        for key, block in blocks.items():
+            if self._known.get(key, UNKNOWN).at < at:
+                self._forget([key])  # so that the oldest stay first
+                self._known[key] = Known(_later(block, now), at)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._known.pop(key, None)
+
     def _guessed(self, found: Mapping[str, Block], now: float) -> list[str]:
         return sorted(key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute))
 
     def _slowed(self, key: str, load: Load) -> bool:
-        block = self._blocks.get(key, FREE)
+        block = self._known.get(key, UNKNOWN).block
         return slowed(block, self._clock(), load, within=LOOK_EVERY_SECONDS, minute_seconds=self._minute)
 
     def _remember_probe(self, key: str) -> None:
-        if len(self._probes) >= MAX_BLOCKS:
+        if len(self._probes) >= MAX_PROBES:
             self._probes.clear()  # of calls that never came back; their pauses are forgotten in time
         self._probes.add(key)
 
@@ -148,16 +168,15 @@ def _held(connection: Connection) -> list[Hold]:
     return [Hold(*row) for row in rows]
 
 
-def _blocks(connection: Connection, minute_seconds: float) -> dict[str, Block]:
-    """Give the blocks that run, and those that were a guess and are remembered, in seconds from now."""
+def _blocks(connection: Connection, keys: Sequence[str]) -> dict[str, Block]:
+    """Give the keys' blocks, in seconds from now."""
     now = read_now(connection)
-    remembered = now - int(LONGEST_PAUSE_MINUTES * minute_seconds * MICROS)
     rows = connection.execute(
-        sa.select(budgets.c.name, budgets.c.not_before, budgets.c.updated_at, budgets.c.pause)
-        .where(budgets.c.not_before > remembered, sa.or_(budgets.c.not_before > now, budgets.c.pause > 0))
-        .limit(MAX_BLOCKS)
+        sa.select(budgets.c.name, budgets.c.not_before, budgets.c.updated_at, budgets.c.pause).where(
+            budgets.c.name.in_(keys)
+        )
     )
-    return {row.name: _block(row, now) for row in rows}
+    return dict.fromkeys(keys, FREE) | {row.name: _block(row, now) for row in rows}
 
 
 def _note(connection: Connection, loads: Mapping[str, Load], minute_seconds: float) -> dict[str, Block]:

@@ -49,7 +49,7 @@ def _leases(connection: sa.Connection) -> None:
 def _budgets(connection: sa.Connection) -> None:
     for wait in (0.0, 900.0):
         budgets._note(connection, {"k": Load(100.0, wait)}, minute_seconds=60.0)
-    budgets._blocks(connection, minute_seconds=60.0)
+    budgets._blocks(connection, ["k", "other"])
     budgets._note(connection, {"guessed": Load(100.0, 0.0)}, minute_seconds=1e-6)
     time.sleep(0.001)
     budgets._probe(connection, "guessed", minute_seconds=60.0)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
+import sqlalchemy as sa
 
 from pipeline import failpoints
 from pipeline.chains.budget import BLOCK_MINUTES, PROBE_MINUTES
 from pipeline.sources.base import UsageNote
 from pipeline.storage import migrate
-from pipeline.storage.budgets import SharedBudget
+from pipeline.storage.budgets import FORGET_SECONDS, SharedBudget
 from pipeline.storage.database import Database
+from pipeline.storage.tables import budgets
 from tests.fakes import MICROS, ManualClock
 from tests.integration.budgets.conftest import MINUTE, Instances
 
@@ -27,6 +32,19 @@ def units() -> Iterator[list[str]]:
     failpoints.install(lambda name: names.append(name) if name == "store.budget.before" else None)
     yield names
     failpoints.install(None)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path / 'one.db'}", threads=1, clock=clock)
+    migrate.upgrade(opened)
+    yield opened
+    await opened.close()
 
 
 async def asked(instances: Instances, times: int = 5) -> list[float]:
@@ -97,11 +115,52 @@ async def test_a_block_whose_end_was_told_opens_for_all_at_once(instances):
     assert not any(await asked(instances))
 
 
-async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_held(tmp_path, units):
+async def test_a_block_begun_during_a_look_holds_whoever_looked(database, clock):
+    """What SQL said before it must not be believed after it, by the one who asked nor by the next."""
+    read, learned = asyncio.Event(), asyncio.Event()
+
+    async def late(work: Callable[..., Any], *arguments: Any) -> Any:
+        found = await Database.read(database, work, *arguments)
+        read.set()
+        await learned.wait()
+        return found
+
+    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
+    with mock.patch.object(database, "read", late):
+        looking = asyncio.create_task(budget.wait(["app"]))
+        await read.wait()
+        await budget.note([UsageNote("app", 100.0, 8 * MINUTE)])
+        learned.set()
+        assert await looking == 8 * MINUTE
+    assert await budget.wait(["app"]) == 8 * MINUTE
+
+
+async def test_each_block_holds_however_many_there_are(database, clock):
+    """Sixty thousand users can be in a block at once; to read them all at each look took a sixth of a processor."""
+    names = [f"user:{number}" for number in range(60_000)]
+    block = {"not_before": clock.now + 6 * 60 * MICROS, "percent": 100, "updated_at": clock.now, "pause": 0}
+    with database.engine.connect() as connection:
+        connection.execute(sa.insert(budgets), [{"name": name, **block} for name in names])
+        connection.commit()
+    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
+
+    waits = [await budget.wait(["app", name]) for name in names[::5_000]]
+
+    assert waits == [6 * MINUTE] * 12
+
+
+async def test_what_is_known_of_a_key_is_dropped_when_nobody_asks(database, clock):
+    """A worker that lives for weeks meets each user and each page."""
+    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
+    for number in range(50):
+        await budget.wait(["app", f"user:{number}"])
+        clock.advance(FORGET_SECONDS / 10)
+
+    assert len(budget._known) <= 12
+
+
+async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_held(database, clock, units):
     """At three quarters of the app's budget each of a thousand calls a second would write the same row."""
-    clock = ManualClock()
-    database = Database(f"sqlite:///{tmp_path / 'one.db'}", threads=1, clock=clock)
-    migrate.upgrade(database)
     budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
 
     for _ in range(100):
@@ -113,4 +172,3 @@ async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_hel
 
     await budget.note([UsageNote("app", 94.0)])
     assert await budget.wait(["app"]) == pytest.approx(0.95 * MINUTE, abs=0.2)
-    await database.close()

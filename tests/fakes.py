@@ -1,9 +1,10 @@
-"""Small fakes of the outside worlds: a bus in memory with Service Bus's rules, a source over a list, a clock."""
+"""Small fakes of the outside: a bus with Service Bus's rules in memory, a source over a list, a budget, a clock."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,13 +12,50 @@ from typing import Any
 from pydantic import SecretStr
 
 from pipeline.bus.messages import Outgoing, Received
+from pipeline.chains.budget import FREE, Block, blocked, must_probe, passed, probing, worst
 from pipeline.errors import BusUnavailable
 from pipeline.failpoints import failpoint
 from pipeline.feeds.base import Feed
-from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef, Token
+from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, ScopeRef, Token, UsageNote
 from pipeline.times import item_time
 
 MICROS = 1_000_000
+
+
+class MemoryBudget:
+    """A `Budget` of one process, without a store; the budgets' tests hold it to what the shared one does."""
+
+    def __init__(self, *, minute_seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._minute = minute_seconds
+        self._clock = clock
+        self._blocks: dict[str, Block] = {}
+
+    async def wait(self, keys: Sequence[str]) -> float:
+        """Seconds until a call under all these keys may be made; 0 when now, or when this call is to find out."""
+        now = self._clock()
+        found = [(key, self._blocks[key]) for key in keys if key in self._blocks]
+        latest = max((block.until for _, block in found), default=now)
+        if latest > now:
+            return latest - now
+        for key, block in found:
+            if must_probe(block, now, minute_seconds=self._minute):
+                self._blocks[key] = probing(block, now, minute_seconds=self._minute)
+        return 0.0
+
+    async def note(self, notes: Sequence[UsageNote]) -> None:
+        """Remember what an answer said; never lowers a block that is still running."""
+        now = self._clock()
+        for key, load in worst(notes).items():
+            known = self._blocks.get(key, FREE)
+            block = blocked(known, now, load, minute_seconds=self._minute)
+            if block != known:
+                self._blocks[key] = block
+
+    async def passed(self, keys: Sequence[str]) -> None:
+        """Note that a call under these keys was answered, and that nothing is used up."""
+        for key in keys:
+            if key in self._blocks and passed(self._blocks[key], self._clock()) == FREE:
+                del self._blocks[key]
 
 
 class ManualClock:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.operations.quarantine import Done, Quarantine
     from pipeline.storage.quarantine import Choice, Kept
 
-FILTERS = ("feed", "user", "reason", "kind", "version", "since", "until")
 STATES = ("waiting", "replayed", "discarded", "all")
 
 

@@ -68,14 +68,6 @@ def page_of_users(
     return [User(*row) for row in rows]
 
 
-def list_users(connection: Connection, *, limit: int = 1000) -> list[User]:
-    """Give users in all states, by id."""
-    rows = connection.execute(
-        sa.select(users.c.user_id, users.c.state, users.c.priority).order_by(users.c.user_id).limit(limit)
-    )
-    return [User(*row) for row in rows]
-
-
 def read_scopes(connection: Connection, user_id: str, kind: str, *, max_age_seconds: int) -> list[ScopeRow] | None:
     """Give the open scopes of a kind, or None if they must be discovered (again)."""
     done = connection.execute(

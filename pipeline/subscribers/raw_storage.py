@@ -34,15 +34,13 @@ def object_name(message: DataMessage) -> str:
     """Name the message's object by feed, date and hour of its newest item."""
     newest = message.newest
     ours = _OUR_ID.fullmatch(message.id)
-    name = (
-        message.id.replace("/", "-") if ours else f"m{hashlib.blake2b(message.id.encode(), digest_size=16).hexdigest()}"
-    )
+    name = message.id.replace("/", "-") if ours else _hashed(message.id)
     return f"feed={message.feed}/date={newest[:10]}/hour={newest[11:13]}/{name}.jsonl.gz"
 
 
 def _hashed(message_id: str) -> str:
     """Name what somebody else has sent: its id may hold anything, a path for example."""
-    return "m" + hashlib.blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return "m" + hashlib.blake2b(message_id.encode(), digest_size=16).hexdigest()
 
 
 def lines(message: DataMessage) -> bytes:

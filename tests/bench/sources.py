@@ -29,7 +29,7 @@ from yarl import URL
 from pipeline.feeds.posts import FEED
 from pipeline.sources import build_source
 from pipeline.sources.base import Page, PageRequest, SourceOptions, Token
-from pipeline.sources.budget import MemoryBudget
+from tests.fakes import MemoryBudget
 
 PAGES = 200
 """Pages per contestant and round."""

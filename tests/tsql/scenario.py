@@ -57,7 +57,6 @@ def _budgets(connection: sa.Connection) -> None:
 
 
 def _scopes(connection: sa.Connection) -> None:
-    directory.list_users(connection)
     for found in ("a", "b"):
         directory.put_scopes(connection, "u1", "page", [directory.ScopeRow(found, "name")])
     directory.close_scope(connection, "u1", "page", "b")

@@ -60,11 +60,6 @@ class Picture:
     verdict: Verdict | None = None
 
     @property
-    def quiet(self) -> bool:
-        """Whether nothing waits in any queue."""
-        return bool(self.queues) and not any(queue.waiting or queue.locked for queue in self.queues)
-
-    @property
     def dead_letters(self) -> int:
         """How many messages ended in a dead-letter queue."""
         return sum(queue.dead for queue in self.queues)

@@ -3,9 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Azure's "never", as far as a JavaScript or Python date can carry it.
-FOREVER_MS: Final = 10_675_199 * 86_400_000
-
 STANDARD_QUOTA_BYTES: Final = 1024 * 1024 * 1024
 OFFICIAL_QUOTA_BYTES: Final = 100 * 1024 * 1024
 STANDARD_CONNECTIONS: Final = 5000

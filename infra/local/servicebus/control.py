@@ -41,12 +41,6 @@ _MAX_DELAY_SECONDS: Final = 600.0
 _HEALTHY: Final = {"status": "healthy", "message": "Service is healthy."}
 
 
-class Cuttable(Protocol):
-    """A connection, as far as a fault is concerned."""
-
-    def abort(self) -> None: ...
-
-
 class ControlBroker(Protocol):
     """What the control API needs to know of the server around it."""
 

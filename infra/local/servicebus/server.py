@@ -54,10 +54,6 @@ class Running:
             f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
         )
 
-    @property
-    def http_url(self) -> str:
-        return f"http://{self.host}:{self.http_port}"
-
 
 @asynccontextmanager
 async def running(

@@ -69,9 +69,7 @@ class AcceptedValues(NamedTuple):
 
     def failures(self, table: str) -> str:
         """Give the query that counts what fails."""
-        listed = ", ".join(
-            str(one) if isinstance(one, int) else "'" + one.replace("'", "''") + "'" for one in self.values
-        )
+        listed = ", ".join(_literal(one) for one in self.values)
         return f"SELECT COUNT(*) FROM {table} WHERE {_quote(self.column)} NOT IN ({listed})"  # noqa: S608 - declared
 
 

@@ -18,7 +18,7 @@ from pipeline.feeds.posts import FEED as POSTS
 from pipeline.feeds.transactions import FEED as TRANSACTIONS
 from pipeline.sources import build_source
 from pipeline.sources.base import Budget, PageRequest, Source, SourceOptions, Token
-from pipeline.sources.budget import MemoryBudget
+from tests.fakes import MemoryBudget
 
 MINUTE_SECONDS = 0.02
 """A block of five minutes lasts a tenth of a second."""

@@ -10,11 +10,10 @@ import pytest
 
 from pipeline.chains.protocol import MICROS
 from pipeline.sources.base import Budget
-from pipeline.sources.budget import MemoryBudget
 from pipeline.storage import migrate
 from pipeline.storage.budgets import SharedBudget
 from pipeline.storage.database import Database
-from tests.fakes import ManualClock
+from tests.fakes import ManualClock, MemoryBudget
 
 MINUTE = 60.0
 

@@ -63,6 +63,25 @@ async def test_what_one_instance_hears_holds_the_other(instances):
     assert await instances.other.wait(["user"]) == 0.0
 
 
+async def test_a_block_that_runs_is_never_shortened(instances):
+    """A late answer with an older, lower usage must not open a blocked key."""
+    await instances.one.note([UsageNote("app", 100.0, 10 * MINUTE)])
+    await instances.one.note([UsageNote("app", 80.0), UsageNote("app", 0.0)])
+    await instances.other.note([UsageNote("app", 80.0), UsageNote("app", 0.0)])
+
+    assert await asked(instances) == [10 * MINUTE] * 10
+
+
+async def test_the_longest_wait_of_all_keys_counts(instances):
+    """A call draws on the app, the object and the user at once."""
+    await instances.one.note([UsageNote("app", 100.0), UsageNote("user", 100.0, 15 * MINUTE)])
+
+    assert await asked(instances) == [15 * MINUTE] * 10
+    assert await instances.other.wait(["app", "another"]) == BLOCK_MINUTES * MINUTE
+    assert await instances.other.wait(["another"]) == 0.0
+    assert await instances.other.wait([]) == 0.0
+
+
 async def test_when_a_guessed_block_is_over_one_call_finds_out_and_frees_all(instances):
     """Every chain that waited would ask at once, and each such call lengthens a block that still runs."""
     await instances.one.note([FULL])

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.sources import build_source
 from pipeline.sources.addresses import check_base_url, may_connect
 from pipeline.sources.base import SourceOptions
-from pipeline.sources.budget import MemoryBudget
+from tests.fakes import MemoryBudget
 
 
 @pytest.mark.parametrize(

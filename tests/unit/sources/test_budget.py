@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from pipeline.chains.budget import FREE, Block, Load, blocked, hold, must_probe, passed, probing, slowed, worst
 from pipeline.sources.base import UsageNote
-from pipeline.sources.budget import MemoryBudget
 
 
 @pytest.mark.parametrize(
@@ -103,46 +102,6 @@ def test_the_worst_word_about_a_key_counts():
     notes = [UsageNote("a", 100.0), UsageNote("b", 80.0, 5.0), UsageNote("a", 20.0, 60.0)]
 
     assert worst(notes) == {"a": Load(100.0, 60.0), "b": Load(80.0, 5.0)}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-async def test_a_block_that_runs_is_never_shortened():
-    """A late answer with an older, lower usage must not open a blocked key."""
-    clock = Clock()
-    budget = MemoryBudget(clock=clock)
-    await budget.note([UsageNote("a", 100.0, 600.0)])
-
-    await budget.note([UsageNote("a", 80.0), UsageNote("a", 0.0)])
-
-    assert await budget.wait(["a", "b"]) == 600.0
-
-
-async def test_the_longest_wait_of_all_keys_counts():
-    """A call draws on the app, the object and the user at once."""
-    budget = MemoryBudget(clock=Clock())
-
-    await budget.note([UsageNote("a", 100.0), UsageNote("b", 100.0, 900.0)])
-
-    assert await budget.wait(["a", "b", "c"]) == 900.0
-    assert await budget.wait(["c"]) == 0.0
-    assert await budget.wait([]) == 0.0
-
-
-async def test_a_block_ends_by_itself():
-    """Nobody has to unblock anything."""
-    clock = Clock()
-    budget = MemoryBudget(clock=clock)
-    await budget.note([UsageNote("a", 100.0)])
-
-    clock.now += 300.0
-
-    assert await budget.wait(["a"]) == 0.0
 
 
 @pytest.mark.parametrize(

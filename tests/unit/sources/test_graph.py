@@ -24,8 +24,8 @@ from pipeline.feeds.posts import FEED
 from pipeline.sources import http
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Pending, ScopeRef
 from pipeline.sources.breaker import FAILURES
-from pipeline.sources.budget import MemoryBudget
 from pipeline.sources.graph import GraphSource
+from tests.fakes import MemoryBudget
 from tests.unit.sources.servers import LAST, ONE, SECRET, TOKEN, Server, answer, options, request, serving
 
 

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from pipeline.errors import ConfigurationError
 from pipeline.feeds.base import Feed, Item
 from pipeline.sources.base import Fault, FaultKind, Page, PageRequest, Position, SourceOptions, Token
-from pipeline.sources.budget import MemoryBudget
 from pipeline.sources.rest import RestSource
+from tests.fakes import MemoryBudget
 from tests.unit.sources.servers import Server, answer, serving
 
 FEED = Feed(

@@ -92,13 +92,13 @@ class SharedBudget:
         found = {key: self._known[key].block for key in keys}
         if wait := _longest(found, now):
             return wait
-        for key in self._guessed(found, now):
-            wait = await self._database.write("budget", _probe, key, self._minute)
-            self._forget([key])
-            if wait:
-                return wait
-            self._remember_probe(key)
-        return 0.0
+        guessed = [key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute)]
+        if not guessed:
+            return 0.0
+        wait, mine = await self._database.write("budget", _probe, guessed, self._minute)
+        self._forget(guessed)
+        self._remember_probes(mine)
+        return wait
 
     async def note(self, notes: Sequence[Said]) -> None:
         """Remember what an answer said; never lowers a block that is still running."""
@@ -137,17 +137,14 @@ class SharedBudget:
         for key in keys:
             self._known.pop(key, None)
 
-    def _guessed(self, found: Mapping[str, Block], now: float) -> list[str]:
-        return sorted(key for key, block in found.items() if must_probe(block, now, minute_seconds=self._minute))
-
     def _slowed(self, key: str, load: Load) -> bool:
         block = self._known.get(key, UNKNOWN).block
         return slowed(block, self._clock(), load, within=LOOK_EVERY_SECONDS, minute_seconds=self._minute)
 
-    def _remember_probe(self, key: str) -> None:
+    def _remember_probes(self, keys: Iterable[str]) -> None:
         if len(self._probes) >= MAX_PROBES:
             self._probes.clear()  # of calls that never came back; their pauses are forgotten in time
-        self._probes.add(key)
+        self._probes.update(keys)
 
 
 def _longest(blocks: Mapping[str, Block], now: float) -> float:
@@ -196,15 +193,21 @@ def _note(connection: Connection, loads: Mapping[str, Load], minute_seconds: flo
     return blocks
 
 
-def _probe(connection: Connection, key: str, minute_seconds: float) -> float:
-    """Take the right to find out whether a block is over: 0, or the seconds to wait for the call that has it."""
+def _probe(connection: Connection, keys: Sequence[str], minute_seconds: float) -> tuple[float, list[str]]:
+    """
+    Take the right to find out whether blocks are over: of all keys or of none.
+
+    Gives the seconds to wait for a call that has the right to one of them, and the keys taken.
+    """
     now = read_now(connection)
-    block = _locked(connection, key, now) or FREE
-    if not must_probe(block, 0.0, minute_seconds=minute_seconds):
-        return max(block.until, 0.0)
-    values = _columns(probing(block, 0.0, minute_seconds=minute_seconds), now)
-    connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))
-    return 0.0
+    blocks = {key: _locked(connection, key, now) or FREE for key in sorted(keys)}
+    if wait := _longest(blocks, 0.0):
+        return wait, []
+    mine = [key for key, block in blocks.items() if must_probe(block, 0.0, minute_seconds=minute_seconds)]
+    for key in mine:
+        values = _columns(probing(blocks[key], 0.0, minute_seconds=minute_seconds), now)
+        connection.execute(sa.update(budgets).where(budgets.c.name == key).values(**values))
+    return 0.0, mine
 
 
 def _passed(connection: Connection, keys: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def _budgets(connection: sa.Connection) -> None:
     budgets._blocks(connection, ["k", "other"])
     budgets._note(connection, {"guessed": Load(100.0, 0.0)}, minute_seconds=1e-6)
     time.sleep(0.001)
-    budgets._probe(connection, "guessed", minute_seconds=60.0)
+    budgets._probe(connection, ["guessed"], minute_seconds=60.0)
     budgets._passed(connection, ["guessed"])
 
 

@@ -98,6 +98,16 @@ async def test_when_a_guessed_block_is_over_one_call_finds_out_and_frees_all(ins
     assert not any(after)
 
 
+async def test_a_call_that_must_wait_for_one_key_takes_no_right_to_another(instances):
+    """It makes no call; whoever needs only the other key would wait a minute for nobody's answer."""
+    await instances.one.note([FULL, UsageNote("user", 100.0)])
+    instances.rest(BLOCK_MINUTES)
+    finds_out, waits = await asyncio.gather(instances.other.wait(["user"]), instances.one.wait(KEYS))
+
+    assert (finds_out, waits) == (0.0, PROBE_MINUTES * MINUTE)
+    assert await instances.one.wait(["app"]) == 0.0
+
+
 async def test_while_the_key_stays_full_its_pause_doubles_and_a_success_forgets_that(instances):
     """An hour without a hint is met by three calls, not by twelve; and the next block begins small again."""
     pauses = []

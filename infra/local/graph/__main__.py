@@ -7,4 +7,4 @@ from infra.local.graph.simulator import build, parse
 
 if __name__ == "__main__":
     options, host, port = parse(sys.argv[1:])
-    sys.exit(serve("graph", lambda: build(options), host=host, port=port))
+    sys.exit(serve("graph", lambda: build(options), host=host, port=port, state=options.state))

@@ -7,10 +7,12 @@ which it happened and the machine's time `wall`; the same changes at the same ti
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,6 +105,20 @@ class Journal:
         if past and past[0]["do"] != MADE:
             raise BadState(f"{path}: line 1 does not say what the world was made from")
         return past
+
+
+@contextmanager
+def owned(path: Path | None) -> Iterator[None]:
+    """Keep other processes from a state file; raises BadState if one has it. A killed process has it no more."""
+    if path is None:
+        yield
+        return
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadState(f"{path}: another simulator writes it") from error
+        yield
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:

@@ -7,4 +7,4 @@ from infra.local.rest.simulator import build, parse
 
 if __name__ == "__main__":
     options, host, port = parse(sys.argv[1:])
-    sys.exit(serve("rest", lambda: build(options), host=host, port=port))
+    sys.exit(serve("rest", lambda: build(options), host=host, port=port, state=options.state))

@@ -59,6 +59,16 @@ def test_a_killed_simulator_goes_on_where_it_was(tmp_path: Path, module: str) ->
 
 
 @pytest.mark.parametrize("module", [GRAPH, REST])
+def test_a_state_file_in_use_is_refused(tmp_path: Path, module: str) -> None:
+    """Two that write one file make a world that neither of them ever was."""
+    options = ["--users", "2", SIZES[module], "10", "--state", str(tmp_path / "state.jsonl")]
+    with spawn(module, *options) as first:
+        with pytest.raises(RuntimeError, match="another simulator writes it"), spawn(module, *options):
+            pass
+        change(first.url, CHANGES)
+
+
+@pytest.mark.parametrize("module", [GRAPH, REST])
 def test_a_state_file_of_another_world_is_refused(tmp_path: Path, module: str) -> None:
     """Naming the wrong file must cost a minute, not a truth that is half another's."""
     options = ["--users", "2", SIZES[module], "10", "--state", str(tmp_path / "state.jsonl")]

@@ -101,6 +101,10 @@ class RunningHost:
         until(lambda: len(self.notes()) >= count, self)
         return self.notes()
 
+    def until_said(self, text: str, times: int = 1) -> None:
+        """Wait until the host has printed it: its lines are read in a thread, and come later than its answers."""
+        until(lambda: self.text.count(text) >= times, self)
+
     def call(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.address + path, data=body, method=method, headers=names)

@@ -197,7 +197,7 @@ def test_a_value_returned_without_a_binding_fails_the_message(tmp_path, broker):
         broker.send(queue, ["x"])
         until(lambda: broker.counts(queue)["deadLetter"] == 1, host)
 
-        assert "returned a non-None value" in host.text
+        host.until_said("returned a non-None value")
 
 
 def test_a_subscription_is_read(tmp_path, broker):
@@ -434,7 +434,7 @@ def test_retry_on_service_bus_is_ignored_with_a_warning(tmp_path, broker):
         until(lambda: broker.counts(queue)["deadLetter"] == 1, host)
 
         assert len(host.notes()) == 1
-        assert "worker: @app.retry has no effect on a Service Bus trigger" in host.text
+        host.until_said("worker: @app.retry has no effect on a Service Bus trigger")
 
 
 def test_a_queue_function_is_run_by_hand(tmp_path, broker):

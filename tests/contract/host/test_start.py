@@ -46,7 +46,7 @@ def test_a_missing_setting_stops_that_function_only_and_is_named(tmp_path):
     app = write_app(tmp_path / "app", MIXED, values={"SCHEDULE": "0 0 3 * * *"})
     with running(app) as host:
         assert "STOPPED" in lines_of(host)["miner"]
-        assert "miner: binding message (serviceBusTrigger): setting BUS is missing" in host.text
+        host.until_said("miner: binding message (serviceBusTrigger): setting BUS is missing")
         assert host.call("/api/hello").body == b"hi"
         errors = {each["name"]: each.get("error") for each in host.call("/admin/functions").json()}
         assert "setting BUS is missing" in errors["miner"]
@@ -56,22 +56,22 @@ def test_a_missing_reference_stops_that_function(tmp_path):
     """%NAME% in a schedule or a queue's name is a setting too."""
     app = write_app(tmp_path / "app", MIXED, values={"BUS": "Endpoint=sb://localhost"})
     with running(app) as host:
-        assert "nightly: binding timer (timerTrigger): setting SCHEDULE is missing" in host.text
-        assert "miner: binding message (serviceBusTrigger): setting QUEUE is missing" in host.text
+        host.until_said("nightly: binding timer (timerTrigger): setting SCHEDULE is missing")
+        host.until_said("miner: binding message (serviceBusTrigger): setting QUEUE is missing")
 
 
 def test_an_unknown_binding_is_refused_by_name(tmp_path):
     """Better told at start than wondered about later."""
     app = write_app(tmp_path / "app", MIXED, values={"SCHEDULE": "0 0 3 * * *"})
     with running(app) as host:
-        assert "reader: binding blob (blobTrigger): this trigger is not supported by the local host" in host.text
+        host.until_said("reader: binding blob (blobTrigger): this trigger is not supported by the local host")
 
 
 def test_a_schedule_that_azure_refuses_stops_its_function(tmp_path):
     """The rest of the app still runs, as it would in Azure."""
     app = write_app(tmp_path / "app", MIXED, values={"SCHEDULE": "every night"})
     with running(app) as host:
-        assert "nightly: binding timer (timerTrigger): schedule: 'every night' has 2 fields" in host.text
+        host.until_said("nightly: binding timer (timerTrigger): schedule: 'every night' has 2 fields")
 
 
 def test_only_the_named_functions_run(tmp_path):

@@ -119,7 +119,7 @@ def test_a_failing_run_does_not_stop_the_schedule(tmp_path):
     with running(app) as host:
         host.until_noted(2)
 
-        assert "failed in" in host.text
+        host.until_said("failed in")
 
 
 def test_a_retry_policy_is_honoured(tmp_path):

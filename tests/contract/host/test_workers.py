@@ -98,7 +98,7 @@ def test_a_killed_worker_is_replaced(tmp_path):
         until(lambda: host.status()["restarts"] == 1 and host.status()["workers"] != [], host)
 
         assert host.call("/api/pid").body not in (before, b"")
-        assert "worker 0 ended (SIGKILL)" in host.text
+        host.until_said("worker 0 ended (SIGKILL)")
 
 
 def test_a_worker_that_had_worked_is_replaced_at_once_however_often_it_dies(tmp_path):
@@ -108,7 +108,7 @@ def test_a_worker_that_had_worked_is_replaced_at_once_however_often_it_dies(tmp_
         for _ in range(4):
             _replaced(host)
 
-        assert host.text.count("a new one starts in 0.2 s") == 4
+        host.until_said("a new one starts in 0.2 s", times=4)
 
 
 def test_a_function_over_its_time_restarts_its_worker(tmp_path):
@@ -118,7 +118,7 @@ def test_a_function_over_its_time_restarts_its_worker(tmp_path):
         answer = host.call("/api/hang")
 
         assert answer.status == 500
-        assert "functionTimeout of 1 s is over" in host.text
+        host.until_said("functionTimeout of 1 s is over")
         assert host.call("/api/pid").status == 200
 
 

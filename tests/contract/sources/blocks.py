@@ -174,7 +174,7 @@ def _hear(
     else:
         if not throttled and not _is_outage(one.answer):
             _end(findings, name, budget, now, minute)
-        until = now + max(0.0, percent - 75.0) / 20.0 * minute
+        until = now + (percent - 75.0) / 20.0 * minute if percent > 75.0 else 0.0
     budget.not_before = max(budget.not_before, until)
 
 

@@ -13,7 +13,9 @@ import pytest
 
 from pipeline.feeds.ads import FEED as ADS
 from pipeline.sources.base import FaultKind, PageRequest
+from pipeline.sources.http import Answer
 from tests.contract.sources import blocks, simulators
+from tests.contract.sources.blocks import Heard
 from tests.contract.sources.collecting import collect
 from tests.contract.sources.simulators import Simulation
 from tests.contract.sources.test_graph_reports import ordered
@@ -123,6 +125,21 @@ async def test_an_outage_says_nothing_about_a_block():
     assert findings.too_early == []
     assert findings.in_vain == 1
     assert 0 < log["while_blocked"] <= findings.unknowable
+
+
+def test_a_pause_is_remembered_for_an_hour_however_long_an_outage_keeps_a_call():
+    """The oracle itself: what tells nothing of a budget must not keep its pause in mind."""
+    refused = Answer(400, {}, b'{"error": {"code": 17}}')
+    calls = [Heard(0, 0.1, refused), Heard(5.2, 250, None), Heard(290, 290.5, refused), Heard(296, 297, None)]
+
+    def judged(heard: list[Heard]) -> list[str]:
+        return blocks.judge(heard, frozenset({"user"}), minute=1.0).too_early
+
+    assert judged(calls) == []
+    assert judged([*calls[:3], Heard(294.5, 295, None)]) == ["user: 1.00 minutes before its block's end"]
+    assert judged([calls[0], Heard(5.2, 6, refused), Heard(11.5, 12, None)]) == [
+        "user: 4.50 minutes before its block's end"
+    ]
 
 
 async def test_of_many_workers_one_finds_out_whether_a_block_is_over():

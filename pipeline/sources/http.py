@@ -119,7 +119,7 @@ class Connections:
             return NoAnswer("connect")
         except TimeoutError:
             return NoAnswer("timeout")
-        except (aiohttp.ClientError, OSError, ValueError, zlib.error):  # ValueError: headers that cannot be
+        except (LostConnection, aiohttp.ClientError, OSError, ValueError, zlib.error):  # ValueError: impossible headers
             return NoAnswer("broken")
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes | NoAnswer:
@@ -161,8 +161,23 @@ class Connections:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
+            middlewares=(_once,),
         )
         return self._session
+
+
+class LostConnection(Exception):
+    """A connection broke after the call was sent, perhaps."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET again by itself when its connection breaks: each call asks the budget first."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise LostConnection from error
 
 
 class RefusedAddress(OSError):

@@ -92,6 +92,18 @@ async def test_what_stays_is_collected_while_the_listing_changes(name, what):
     assert before != after
 
 
+async def test_a_connection_that_breaks_costs_one_call(name):
+    """HTTP clients like to send a GET again by themselves: uncounted, and without asking the budget."""
+    async with SOURCES[name]() as simulation:
+        await simulation.control("POST", "faults", {"kind": "reset", "times": 2, "after_calls": 1})
+        found = await collect(simulation.source, simulation.request())
+        truth = await simulation.truth()
+        log = await simulation.calls()
+
+    assert found.ids("id") == truth
+    assert log["total"] == found.calls == found.pages + 2
+
+
 async def test_a_dead_token_says_so_and_a_new_one_works_at_once(name):
     """The user is parked, not the app; a rotated token is picked up with the next request."""
     async with SOURCES[name]() as simulation:

@@ -5,9 +5,9 @@ while blocked', read off the wire and written down apart from the product.
 The claim is: **no call is made before the time that an answer received before it told or implied** for one of the
 budgets that the call draws on. Told: the answer's hint, five minutes at least where the API speaks in minutes.
 Implied, where a full budget (refused, or 95 % used) came without a hint: five minutes, and twice the last pause, an
-hour at most, while each call that finds out meets the budget full again; an answer that is no throttle ends that, and
-so does an hour in which nobody asked. An outage is no such answer: it says nothing about budgets. Between 75 and 95 %:
-up to a minute.
+hour at most, while each call that finds out meets the budget full again. That ends with an answer that is no throttle,
+or says that the budget is used but not up, and with an hour in which nobody asked. An outage is no such answer: it says
+nothing about budgets. Between 75 and 95 %: up to a minute.
 
 What no answer told cannot be known: a block without a hint may outlast the pause, and then the one call that finds
 out is made while it runs. Such calls are counted (`met`), and their number is bound by `allowed`: three for a block of
@@ -172,9 +172,10 @@ def _hear(
         _end(findings, name, budget, now, minute)
         until = now + (max(hint, PAUSE * minute) if full else hint)
     else:
-        if not throttled and not _is_outage(one.answer):
-            _end(findings, name, budget, now, minute)
         until = now + (percent - 75.0) / 20.0 * minute if percent > 75.0 else 0.0
+        is_told = until > budget.not_before
+        if is_told or not (throttled or _is_outage(one.answer)):
+            _end(findings, name, budget, now, minute)
     budget.not_before = max(budget.not_before, until)
 
 

@@ -142,6 +142,16 @@ def test_a_pause_is_remembered_for_an_hour_however_long_an_outage_keeps_a_call()
     ]
 
 
+def test_a_budget_that_is_said_to_be_used_but_not_up_is_no_longer_blocked():
+    """The oracle itself: such a word counts, whichever budget refused the call."""
+    full, used = {"x-app-usage": '{"call_count": 100}'}, {"x-app-usage": '{"call_count": 90}'}
+    by_user = b'{"error": {"code": 17}}'
+    calls = [Heard(0, 0.1, Answer(200, full, b"{}")), Heard(5.2, 5.3, Answer(400, used, by_user))]
+    again = [Heard(10.5, 10.6, Answer(200, full, b"{}")), Heard(15.7, 15.8, None)]
+
+    assert blocks.judge([*calls, *again], frozenset({"app", "user"}), minute=1.0).too_early == []
+
+
 async def test_of_many_workers_one_finds_out_whether_a_block_is_over():
     """Sixty thousand chains wait for the app's budget; each of them would make its block longer."""
     workers = 8

@@ -179,7 +179,7 @@ class UsageNote(NamedTuple):
 
 
 class Budget(Protocol):
-    """The call budget shared by all instances: Redis, else one SQL row per key."""
+    """The call budget shared by all instances (`storage.budgets.SharedBudget`)."""
 
     async def wait(self, keys: Sequence[str]) -> float:
         """

@@ -2,8 +2,8 @@
 The one place where a source touches the network: a bounded pool of connections, shared by all users.
 
 It uses aiohttp directly: an httpx pool of the same size costs ten times the processor time per call, sharded or not
-(`tests/bench/sources.py`). Nothing here follows redirects, keeps cookies, reads proxies from the environment, or puts a
-URL or header into an exception, log line or span.
+(`tests/bench/sources.py`). Nothing here follows redirects, repeats calls, keeps cookies, reads proxies from the
+environment, or puts a URL or header into an exception, log line or span.
 """
 
 from __future__ import annotations

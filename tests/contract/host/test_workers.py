@@ -109,6 +109,7 @@ def test_a_worker_that_had_worked_is_replaced_at_once_however_often_it_dies(tmp_
             _replaced(host)
 
         host.until_said("a new one starts in 0.2 s", times=4)
+        assert host.text.count("a new one starts in ") == 4
 
 
 def test_a_function_over_its_time_restarts_its_worker(tmp_path):

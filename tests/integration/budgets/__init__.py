@@ -1,1 +1,1 @@
-"""The shared call budget over its real stores: SQL and Redis."""
+"""The shared call budget over SQL, and the one in memory that tests use, held to the same."""

@@ -47,10 +47,15 @@ async def database(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database
     await opened.close()
 
 
+@pytest.fixture
+def budget(database: Database, clock: ManualClock) -> SharedBudget:
+    return SharedBudget(database, clock=lambda: clock.now / MICROS)
+
+
 async def asked(instances: Instances, times: int = 5) -> list[float]:
     """Ask so many times on both instances at once; gives the seconds to wait."""
-    budgets = [instances.one, instances.other] * times
-    return await asyncio.gather(*(budget.wait(KEYS) for budget in budgets))
+    both = [instances.one, instances.other] * times
+    return await asyncio.gather(*(one.wait(KEYS) for one in both))
 
 
 async def test_what_one_instance_hears_holds_the_other(instances):
@@ -144,7 +149,7 @@ async def test_a_block_whose_end_was_told_opens_for_all_at_once(instances):
     assert not any(await asked(instances))
 
 
-async def test_a_block_begun_during_a_look_holds_whoever_looked(database, clock):
+async def test_a_block_begun_during_a_look_holds_whoever_looked(database, budget):
     """What SQL said before it must not be believed after it, by the one who asked nor by the next."""
     read, learned = asyncio.Event(), asyncio.Event()
 
@@ -154,7 +159,6 @@ async def test_a_block_begun_during_a_look_holds_whoever_looked(database, clock)
         await learned.wait()
         return found
 
-    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
     with mock.patch.object(database, "read", late):
         looking = asyncio.create_task(budget.wait(["app"]))
         await read.wait()
@@ -164,23 +168,21 @@ async def test_a_block_begun_during_a_look_holds_whoever_looked(database, clock)
     assert await budget.wait(["app"]) == 8 * MINUTE
 
 
-async def test_each_block_holds_however_many_there_are(database, clock):
+async def test_each_block_holds_however_many_there_are(database, clock, budget):
     """Sixty thousand users can be in a block at once; to read them all at each look took a sixth of a processor."""
     names = [f"user:{number}" for number in range(60_000)]
     block = {"not_before": clock.now + 6 * 60 * MICROS, "percent": 100, "updated_at": clock.now, "pause": 0}
     with database.engine.connect() as connection:
         connection.execute(sa.insert(budgets), [{"name": name, **block} for name in names])
         connection.commit()
-    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
 
     waits = [await budget.wait(["app", name]) for name in names[::5_000]]
 
     assert waits == [6 * MINUTE] * 12
 
 
-async def test_what_is_known_of_a_key_is_dropped_when_nobody_asks(database, clock):
+async def test_what_is_known_of_a_key_is_dropped_when_nobody_asks(clock, budget):
     """A worker that lives for weeks meets each user and each page."""
-    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
     for number in range(50):
         await budget.wait(["app", f"user:{number}"])
         clock.advance(FORGET_SECONDS / 10)
@@ -188,9 +190,8 @@ async def test_what_is_known_of_a_key_is_dropped_when_nobody_asks(database, cloc
     assert len(budget._known) <= 12
 
 
-async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_held(database, clock, units):
+async def test_answers_that_only_slow_calls_down_write_once_while_the_key_is_held(clock, budget, units):
     """At three quarters of the app's budget each of a thousand calls a second would write the same row."""
-    budget = SharedBudget(database, clock=lambda: clock.now / MICROS)
 
     for _ in range(100):
         await budget.note([UsageNote("app", 85.0)])
